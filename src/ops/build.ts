@@ -1,0 +1,114 @@
+/** Writing nodes as one writes formulas. */
+import type { AttrInput, Graph, Model, Node, Value } from "../ir/graph.ts";
+import { Fault } from "../tensor/fault.ts";
+import { type Tensor, tensor } from "../tensor/tensor.ts";
+
+type Attrs = Readonly<Record<string, AttrInput>>;
+
+/** Appends nodes to `graph`, spelled for `opset` of the default domain. Constants of equal content are made once. */
+export class Build {
+  readonly graph: Graph;
+  readonly opset: number;
+  /** New nodes and values are named `<prefix>/<op>`. */
+  readonly prefix: string;
+  readonly #constants = new Map<string, Value>();
+
+  constructor(graph: Graph, opset: number, prefix = "pith") {
+    this.graph = graph;
+    this.opset = opset;
+    this.prefix = prefix;
+  }
+
+  static of(model: Model, prefix?: string): Build {
+    return new Build(model.graph, model.opsets.get("") ?? 1, prefix);
+  }
+
+  /** A node; its first output. */
+  op(opType: string, inputs: readonly (Value | null)[], attrs: Attrs = {}, domain = ""): Value {
+    return this.node(opType, inputs, attrs, 1, domain).outputs[0]!;
+  }
+
+  /** A node with `outputs` outputs. */
+  node(opType: string, inputs: readonly (Value | null)[], attrs: Attrs = {}, outputs: number | readonly string[] = 1, domain = ""): Node {
+    return this.graph.append(opType, inputs, { name: `${this.prefix}/${opType}`, attrs, outputs, domain });
+  }
+
+  /** An initializer with this content. */
+  constant(t: Tensor, name = "const"): Value {
+    const key = t.data.byteLength <= 256 && t.data instanceof Uint8Array ? `${t.dtype}[${t.shape}]${t.data.join()}` : null;
+    const have = key && this.#constants.get(key);
+    if (have) return have;
+    const v = this.graph.initializer(`${this.prefix}/${name}`, t);
+    if (key) this.#constants.set(key, v);
+    return v;
+  }
+
+  /** A scalar float32 constant. */
+  f32(x: number): Value {
+    return this.constant(tensor("float32", [], [x]));
+  }
+  /** A 1-D int64 constant (shapes, axes). */
+  i64(xs: readonly number[]): Value {
+    return this.constant(tensor("int64", [xs.length], xs));
+  }
+
+  add(a: Value, b: Value): Value {
+    return this.op("Add", [a, b]);
+  }
+  sub(a: Value, b: Value): Value {
+    return this.op("Sub", [a, b]);
+  }
+  mul(a: Value, b: Value): Value {
+    return this.op("Mul", [a, b]);
+  }
+  div(a: Value, b: Value): Value {
+    return this.op("Div", [a, b]);
+  }
+  neg(a: Value): Value {
+    return this.op("Neg", [a]);
+  }
+  matmul(a: Value, b: Value): Value {
+    return this.op("MatMul", [a, b]);
+  }
+  reshape(v: Value, shape: readonly number[]): Value {
+    return this.op("Reshape", [v, this.i64(shape)]);
+  }
+  transpose(v: Value, perm: readonly number[]): Value {
+    return perm.every((p, i) => p === i) ? v : this.op("Transpose", [v], { perm });
+  }
+
+  /** ReduceSum, ReduceMean, ReduceMax … over axes, as the opset spells it (axes became an input at 13 for ReduceSum, at 18 for the others). */
+  reduce(opType: string, v: Value, axes: readonly number[], keepdims: boolean): Value {
+    const attrs = { keepdims: keepdims ? 1 : 0 };
+    if (this.opset >= (opType === "ReduceSum" ? 13 : 18)) return this.op(opType, [v, this.i64(axes)], attrs);
+    return this.op(opType, [v], { ...attrs, axes });
+  }
+  sum(v: Value, axes: readonly number[], keepdims = false): Value {
+    return this.reduce("ReduceSum", v, axes, keepdims);
+  }
+
+  /** Undo broadcasting: sums `v` of shape `from` down to shape `to`. Leading axes go first as one [lead, rest] sum, which ONNX Runtime does fastest. */
+  sumTo(v: Value, from: readonly number[], to: readonly number[]): Value {
+    const lead = from.length - to.length;
+    if (lead === 0 && from.every((d, i) => d === to[i])) return v;
+    let out = v;
+    let shape = [...from];
+    const rest = shape.slice(lead);
+    if (lead > 0) {
+      const n = shape.slice(0, lead).reduce((a, d) => a * d, 1);
+      const m = rest.reduce((a, d) => a * d, 1);
+      out = this.sum(lead === 1 && rest.length === 1 ? out : this.reshape(out, [n, m]), [0]);
+      if (rest.length !== 1) out = this.reshape(out, rest);
+      shape = rest;
+    }
+    const axes = shape.flatMap((d, i) => (d !== to[i] ? [i] : []));
+    return axes.length ? this.sum(out, axes, true) : out;
+  }
+}
+
+/** The fully known shape of a value. Errors: a dimension that is not known. */
+export function shapeOf(v: Value): readonly number[] {
+  const s = v.shape;
+  if (!s) throw new Fault(`value "${v.name}"`, `its shape must be known here; got ${v.type?.shape ? `[${v.type.shape}]` : "none"}`);
+  return s;
+}

@@ -1,0 +1,2 @@
+/** Every technique: an export's name is its registration. */
+export {};

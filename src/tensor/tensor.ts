@@ -1,0 +1,174 @@
+/** Tensors: a dtype, a shape and bytes that may be read only when needed. */
+import { byteLengthOf, type DType, decodeSmallFloat, dtypes, intRange, sizeOf, toBfloat16, toHalf } from "./dtype.ts";
+import { Fault } from "./fault.ts";
+
+/** Bytes that are read when asked for and not kept: a slice of a file. */
+export interface LazyBytes {
+  readonly byteLength: number;
+  read(): Uint8Array;
+}
+
+/**
+ * An immutable tensor in ONNX's raw_data layout (row-major, little-endian; 2- and 4-bit elements packed, the first in the low bits).
+ * Bytes are replaced, never written into. `source` is the message it was read from, kept so that it is written back unchanged.
+ */
+export interface Tensor {
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+  readonly data: Uint8Array | LazyBytes;
+  /** Elements of a string tensor (UTF-8); `data` is then empty. */
+  readonly strings?: readonly Uint8Array[];
+  readonly source?: unknown;
+}
+
+export type TypedArray =
+  | Float32Array
+  | Float64Array
+  | Int8Array
+  | Uint8Array
+  | Int16Array
+  | Uint16Array
+  | Int32Array
+  | Uint32Array
+  | BigInt64Array
+  | BigUint64Array;
+
+const views: Partial<Record<DType, new (b: ArrayBufferLike, o: number, n: number) => TypedArray>> = {
+  float32: Float32Array,
+  float64: Float64Array,
+  int8: Int8Array,
+  int16: Int16Array,
+  uint16: Uint16Array,
+  float16: Uint16Array,
+  bfloat16: Uint16Array,
+  int32: Int32Array,
+  uint32: Uint32Array,
+  int64: BigInt64Array,
+  uint64: BigUint64Array,
+};
+
+/** The tensor's bytes, read now if they are lazy. */
+export function bytesOf(t: Tensor): Uint8Array {
+  return t.data instanceof Uint8Array ? t.data : t.data.read();
+}
+
+/**
+ * The tensor's elements as a typed array: a view where alignment allows, else a copy. float16 and bfloat16 give their bits
+ * (Uint16Array); bool, float8 and packed types give bytes. Never write into the result: see {@link numbersOf} for a copy to change.
+ */
+export function valuesOf(t: Tensor): TypedArray {
+  const View = views[t.dtype] ?? Uint8Array;
+  let bytes = bytesOf(t);
+  const width = Math.max(1, dtypes[t.dtype].bits / 8);
+  if (bytes.byteOffset % width !== 0) bytes = bytes.slice();
+  return new View(bytes.buffer, bytes.byteOffset, Math.floor(bytes.byteLength / width));
+}
+
+/** The tensor's elements as numbers in a fresh Float32Array (Float64Array for float64, int32, uint32 and 64-bit integers). */
+export function numbersOf(t: Tensor): Float32Array | Float64Array {
+  const { bits, kind } = dtypes[t.dtype];
+  if (kind === "s" || kind === "c") throw new Fault("tensor", `${t.dtype} elements are not numbers`);
+  const n = sizeOf(t.shape);
+  const wide = (bits >= 32 && t.dtype !== "float32") || bits === 64;
+  const out = wide ? new Float64Array(n) : new Float32Array(n);
+  const v = valuesOf(t);
+  if (bits < 8) {
+    const per = 8 / bits;
+    const mask = (1 << bits) - 1;
+    for (let i = 0; i < n; i++) {
+      const code = ((v[Math.floor(i / per)] as number) >> ((i % per) * bits)) & mask;
+      out[i] = kind === "f" ? decodeSmallFloat(t.dtype, code) : kind === "i" && code >> (bits - 1) ? code - (1 << bits) : code;
+    }
+  } else if (kind === "f" && bits <= 16) {
+    for (let i = 0; i < n; i++) out[i] = decodeSmallFloat(t.dtype, v[i] as number);
+  } else if (bits === 64 && kind !== "f") {
+    for (let i = 0; i < n; i++) out[i] = Number(v[i]);
+  } else out.set(v as Float32Array);
+  return out;
+}
+
+/** A float32 view (or copy, where the bytes are not aligned) of a float32 tensor; other numeric dtypes are converted. Read only. */
+export function floatsOf(t: Tensor): Float32Array {
+  if (t.dtype === "float32") return valuesOf(t) as Float32Array;
+  return Float32Array.from(numbersOf(t));
+}
+
+/**
+ * A tensor from numbers (or bigints, or a typed array of the dtype's own kind). Integers are rounded half to even and saturated;
+ * floats are rounded to nearest even. Errors: a length that does not match the shape.
+ */
+export function tensor(dtype: DType, shape: readonly number[], values: ArrayLike<number> | ArrayLike<bigint>): Tensor {
+  const n = sizeOf(shape);
+  if (values.length !== n) throw new Fault("tensor", `shape [${shape}] needs ${n} values; got ${values.length}`);
+  const View = views[dtype];
+  if (View && values instanceof View && dtype !== "float16" && dtype !== "bfloat16") return wrap(dtype, shape, values);
+  const { bits, kind } = dtypes[dtype];
+  if (kind === "s" || kind === "c") throw new Fault("tensor", `cannot make ${dtype} elements from numbers`);
+  const bytes = new Uint8Array(byteLengthOf(dtype, shape));
+  const num = (i: number) => Number(values[i]);
+  if (bits === 64 && kind !== "f") {
+    const out = new BigInt64Array(bytes.buffer);
+    for (let i = 0; i < n; i++) out[i] = typeof values[i] === "bigint" ? (values[i] as bigint) : toInt64(num(i));
+  } else if (dtype === "float32" || dtype === "float64") {
+    const out = dtype === "float32" ? new Float32Array(bytes.buffer) : new Float64Array(bytes.buffer);
+    for (let i = 0; i < n; i++) out[i] = num(i);
+  } else if (dtype === "float16" || dtype === "bfloat16") {
+    const out = new Uint16Array(bytes.buffer);
+    for (let i = 0; i < n; i++) out[i] = dtype === "float16" ? toHalf(num(i)) : toBfloat16(num(i));
+  } else if (kind === "b") {
+    for (let i = 0; i < n; i++) bytes[i] = num(i) ? 1 : 0;
+  } else if (kind === "f") {
+    throw new Fault("tensor", `cannot make ${dtype} elements from numbers yet; convert to codes and use uint8`);
+  } else {
+    const [min, max] = intRange(dtype);
+    if (bits < 8) {
+      const per = 8 / bits;
+      const mask = (1 << bits) - 1;
+      for (let i = 0; i < n; i++) {
+        const code = clampRound(num(i), min, max) & mask;
+        bytes[Math.floor(i / per)]! |= code << ((i % per) * bits);
+      }
+    } else {
+      const out = new (View ?? Uint8Array)(bytes.buffer, 0, n);
+      for (let i = 0; i < n; i++) out[i] = clampRound(num(i), min, max);
+    }
+  }
+  return { dtype, shape: [...shape], data: bytes };
+}
+
+/** A tensor over a typed array's own memory, without a copy. */
+export function wrap(dtype: DType, shape: readonly number[], values: ArrayBufferView): Tensor {
+  return { dtype, shape: [...shape], data: new Uint8Array(values.buffer, values.byteOffset, values.byteLength) };
+}
+
+export function scalar(dtype: DType, value: number): Tensor {
+  return tensor(dtype, [], [value]);
+}
+
+/** The elements as plain integers; for shapes, axes and indices. Errors: an element outside the safe integers. */
+export function integersOf(t: Tensor): number[] {
+  return Array.from(numbersOf(t), (x) => x);
+}
+
+/** Same elements, another shape (a view). */
+export function reshape(t: Tensor, shape: readonly number[]): Tensor {
+  if (sizeOf(shape) !== sizeOf(t.shape)) throw new Fault("tensor", `cannot reshape [${t.shape}] to [${shape}]`);
+  return { ...t, shape: [...shape], source: undefined };
+}
+
+/** Round half to even, as ONNX's QuantizeLinear and Round do. */
+export function roundEven(x: number): number {
+  const r = Math.round(x);
+  return r - x === 0.5 && r % 2 !== 0 ? r - 1 : r;
+}
+
+function clampRound(x: number, min: number, max: number): number {
+  return Math.min(max, Math.max(min, roundEven(x)));
+}
+
+/** int64 of a number, saturating (so that Infinity is ONNX's "to the end"). */
+export function toInt64(x: number): bigint {
+  if (x >= 2 ** 63) return 2n ** 63n - 1n;
+  if (x <= -(2 ** 63)) return -(2n ** 63n);
+  return BigInt(Math.trunc(x));
+}

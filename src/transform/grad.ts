@@ -1,0 +1,54 @@
+/** Reverse-mode differentiation: appends the gradient of a loss to its own graph. */
+import type { Model, Value } from "../ir/graph.ts";
+import { labelOf, sorted } from "../ir/walk.ts";
+import { Build } from "../ops/build.ts";
+import { opOf } from "../ops/index.ts";
+import { isFloat } from "../tensor/dtype.ts";
+import { Fault } from "../tensor/fault.ts";
+import { tensor } from "../tensor/tensor.ts";
+
+/**
+ * Appends nodes that compute ∂loss/∂w for every w in `wrt` and returns them by w; a w the loss does not depend on has no entry.
+ * `loss` is a float scalar (shape [] or [1]); the shapes of all values between must be known; opset ≥ 17.
+ * Nothing is computed where no gradient is needed. Errors: an op without a rule on the way, by name.
+ */
+export function grad(model: Model, loss: Value, wrt: readonly Value[]): Map<Value, Value> {
+  const b = Build.of(model, "grad");
+  const order = sorted(model.graph);
+  // Forward: which values depend on any w.
+  const active = new Set<Value>(wrt);
+  for (const n of order) {
+    if (opOf(n)?.stops) continue;
+    if (n.inputs.some((v) => v && active.has(v))) {
+      for (const o of n.outputs) if (o && (!o.type || isFloat(o.type.dtype))) active.add(o);
+    }
+  }
+  const cotangents = new Map<Value, Value>();
+  if (!active.has(loss)) return new Map();
+  const dtype = loss.type?.dtype ?? "float32";
+  cotangents.set(loss, b.constant(tensor(dtype, loss.shape ?? [], [1])));
+  for (const n of order.reverse()) {
+    const g = n.outputs.map((o) => (o ? (cotangents.get(o) ?? null) : null));
+    if (g.every((x) => x === null)) continue;
+    const needs = n.inputs.map((v) => v !== null && active.has(v));
+    if (!needs.some(Boolean)) continue;
+    const vjp = opOf(n)?.vjp;
+    if (!vjp || n.subgraphs.length > 0) {
+      const domain = n.domain ? `${n.domain}.` : "";
+      throw new Fault("grad", `no gradient rule for ${domain}${n.opType} (node "${labelOf(n)}")`);
+    }
+    const back = vjp({ node: n, g, needs, b });
+    n.inputs.forEach((v, i) => {
+      const c = back[i];
+      if (!v || !needs[i] || !c) return;
+      const have = cotangents.get(v);
+      cotangents.set(v, have ? b.add(have, c) : c);
+    });
+  }
+  const out = new Map<Value, Value>();
+  for (const w of wrt) {
+    const c = cotangents.get(w);
+    if (c) out.set(w, c);
+  }
+  return out;
+}
