@@ -15,8 +15,7 @@ import {
   writeSync,
 } from "node:fs";
 import { basename, dirname, isAbsolute, join, relative, resolve, sep } from "node:path";
-import type { Model } from "../ir/graph.ts";
-import { byteLengthOf } from "../tensor/dtype.ts";
+import { type Model, weightBytes } from "../ir/graph.ts";
 import { Fault } from "../tensor/fault.ts";
 import type { LazyBytes, Tensor } from "../tensor/tensor.ts";
 import { limits } from "./limits.ts";
@@ -120,14 +119,13 @@ export function save(model: Model, path: string, options: SaveOptions = {}): voi
     replace(target, (beside) => writeAll(beside, writePieces(model)));
     return;
   }
-  const total = [...model.graph.initializers].reduce((n, v) => n + (v.data!.strings ? 0 : byteLengthOf(v.data!.dtype, v.data!.shape)), 0);
-  const external = mode === "always" || (mode === "auto" && (model.externalFiles.length > 0 || total > 1.9e9));
+  const external = mode === "always" || (mode === "auto" && (model.externalFiles.length > 0 || weightBytes(model) > limits.inlineWeights));
   const location = `${basename(target)}.data`;
   const data = join(folder, location);
   if (external && own.has(data)) throw new Fault(path, `would write its weights over the input's "${location}"; choose another name`);
   const chunks: Pieces = [];
   let offset = 0;
-  const pieces = writePieces(model, (_name: string, t: Tensor) => {
+  const externalize = (_name: string, t: Tensor) => {
     if (!external || t.data.byteLength < externalFrom) return null;
     const pad = (64 - (offset % 64)) % 64;
     if (pad) chunks.push(new Uint8Array(pad));
@@ -135,7 +133,8 @@ export function save(model: Model, path: string, options: SaveOptions = {}): voi
     const place = { location, offset: offset + pad, length: t.data.byteLength };
     offset = place.offset + place.length;
     return place;
-  });
+  };
+  const pieces = writePieces(model, { externalize, embed: true });
   if (chunks.length) replace(data, (beside) => writeAll(beside, chunks));
   replace(target, (beside) => writeAll(beside, pieces));
 }

@@ -8,4 +8,6 @@ export const limits = {
   sparseElements: 2 ** 31,
   /** A main file: protobuf itself ends at 2 GiB. */
   fileBytes: 2 ** 31 - 1,
+  /** Weights up to here are written inside the main file, leaving room for the rest of it below 2 GiB. */
+  inlineWeights: 1.9e9,
 } as const;

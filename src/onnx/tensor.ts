@@ -137,12 +137,13 @@ export function tensorHeader(name: string, t: Tensor): TensorProto {
   return p;
 }
 
-/** A whole TensorProto; the message the tensor came from where it still is the same tensor under the same name. */
-export function writeTensor(name: string, t: Tensor): TensorProto {
+/** A whole TensorProto; the message the tensor came from where it still is the same tensor under the same name (unless `embed` asks for external bytes inside). */
+export function writeTensor(name: string, t: Tensor, embed: boolean): TensorProto {
   const source = t.source as TensorProto | undefined;
   if (source?.$typeName === "onnx.TensorProto") {
-    if (source.name === name) return source;
-    if (source.dataLocation !== TensorProto_DataLocation.EXTERNAL) return Object.assign(create(TensorProtoSchema), source, { name });
+    const external = source.dataLocation === TensorProto_DataLocation.EXTERNAL;
+    if (source.name === name && !(external && embed)) return source;
+    if (!external) return Object.assign(create(TensorProtoSchema), source, { name });
   }
   const p = tensorHeader(name, t);
   if (!t.strings) p.rawData = bytesOf(t) as Uint8Array<ArrayBuffer>;

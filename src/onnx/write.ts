@@ -38,8 +38,8 @@ export type Pieces = (Uint8Array | LazyBytes)[];
 export type Externalize = (name: string, t: Tensor) => { location: string; offset: number; length: number } | null;
 
 /** The model as bytes in one piece. For models of some size prefer {@link writePieces}, which copies no weights. */
-export function writeModel(model: Model): Uint8Array {
-  const pieces = writePieces(model);
+export function writeModel(model: Model, options: { embed?: boolean } = {}): Uint8Array {
+  const pieces = writePieces(model, options);
   if (pieces.length === 1 && pieces[0] instanceof Uint8Array) return pieces[0];
   const out = new Uint8Array(pieces.reduce((n, p) => n + p.byteLength, 0));
   let at = 0;
@@ -53,14 +53,14 @@ export function writeModel(model: Model): Uint8Array {
 /** True if the model still is, message for message, what it was read as. */
 export function isUntouched(model: Model): boolean {
   const source = model.source as ModelSource | undefined;
-  return source !== undefined && modelMessage(model) === source.message;
+  return source !== undefined && modelMessage(model, false) === source.message;
 }
 
-/** The model's file as pieces. */
-export function writePieces(model: Model, externalize: Externalize = () => null): Pieces {
-  const source = model.source as ModelSource | undefined;
-  const message = modelMessage(model);
-  if (source && message === source.message) return [source.bytes];
+/** The model's file as pieces: its own bytes if it is untouched (and, with `embed`, has no external data), else weights inside but for what `externalize` places. */
+export function writePieces(model: Model, options: { externalize?: Externalize; embed?: boolean } = {}): Pieces {
+  if (isUntouched(model) && !(options.embed && model.externalFiles.length > 0)) return [(model.source as ModelSource).bytes];
+  const externalize = options.externalize ?? (() => null);
+  const message = modelMessage(model, true);
   const g = message.graph!;
   const inner: Pieces = [toBinary(GraphProtoSchema, shallow(GraphProtoSchema, g, { initializer: [] }))];
   const values = new Map([...model.graph.initializers].map((v) => [v.name, v]));
@@ -125,9 +125,9 @@ function withoutGraph(m: ModelProto): ModelProto {
 const pending = new WeakSet<TensorProto>();
 
 /** The ModelProto; the very message it was read from if nothing changed. Big new tensors are headers without bytes. */
-function modelMessage(model: Model): ModelProto {
+function modelMessage(model: Model, embed: boolean): ModelProto {
   const source = (model.source as ModelSource | undefined)?.message;
-  const graph = graphMessage(model.graph, true);
+  const graph = graphMessage(model.graph, true, embed);
   const opsets = [...model.opsets].filter(
     ([d, v]) => !source?.opsetImport.some((o) => domainOf(o.domain) === d && Number(o.version) === v),
   );
@@ -166,9 +166,9 @@ function sameMetadata(model: Model, source: ModelProto): boolean {
   );
 }
 
-function graphMessage(graph: Graph, top: boolean): GraphProto {
+function graphMessage(graph: Graph, top: boolean, embed: boolean): GraphProto {
   const source = graph.source as GraphProto | undefined;
-  const node = sorted(graph).map(nodeMessage);
+  const node = sorted(graph).map((n) => nodeMessage(n, embed));
   const initializer: TensorProto[] = [];
   const sparseInitializer: SparseTensorProto[] = [];
   for (const v of graph.initializers) {
@@ -179,7 +179,7 @@ function graphMessage(graph: Graph, top: boolean): GraphProto {
       const header = tensorHeader(v.name, t);
       if (!t.strings) pending.add(header);
       initializer.push(header);
-    } else initializer.push(writeTensor(v.name, t));
+    } else initializer.push(writeTensor(v.name, t, embed && !top));
   }
   const input = graph.inputs.map(infoMessage);
   const output = graph.outputs.map((v, i) =>
@@ -219,11 +219,11 @@ function same(a: readonly unknown[], b: readonly unknown[]): boolean {
   return a.length === b.length && a.every((x, i) => x === b[i]);
 }
 
-function nodeMessage(n: Node): NodeProto {
+function nodeMessage(n: Node, embed: boolean): NodeProto {
   const source = n.source as NodeProto | undefined;
   const input = n.inputs.map((v) => v?.name ?? "");
   const output = n.outputs.map((v) => v?.name ?? "");
-  const attribute = [...n.attrs].map(([name, a]) => attrMessage(name, a));
+  const attribute = [...n.attrs].map(([name, a]) => attrMessage(name, a, embed));
   if (
     source &&
     same(input, source.input) &&
@@ -240,15 +240,19 @@ function nodeMessage(n: Node): NodeProto {
   return message;
 }
 
-function attrMessage(name: string, a: Attr): AttributeProto {
+function attrMessage(name: string, a: Attr, embed: boolean): AttributeProto {
   const source = a.source as AttributeProto | undefined;
   if (a.type === "graph") {
-    const g = graphMessage(a.value, false);
+    const g = graphMessage(a.value, false, embed);
     return source && source.g === g ? source : create(AttributeProtoSchema, { name, type: T.GRAPH, g });
   }
   if (a.type === "graphs") {
-    const graphs = a.value.map((g) => graphMessage(g, false));
+    const graphs = a.value.map((g) => graphMessage(g, false, embed));
     return source && same(graphs, source.graphs) ? source : create(AttributeProtoSchema, { name, type: T.GRAPHS, graphs });
+  }
+  if (a.type === "tensor" && source?.t && embed) {
+    const t = writeTensor(source.t.name, a.value, embed);
+    return t === source.t ? source : shallow(AttributeProtoSchema, source, { t });
   }
   if (source) return source.name === name ? source : Object.assign(clone(AttributeProtoSchema, source), { name });
   switch (a.type) {
@@ -265,7 +269,7 @@ function attrMessage(name: string, a: Attr): AttributeProto {
     case "strings":
       return create(AttributeProtoSchema, { name, type: T.STRINGS, strings: a.value.map((s) => new TextEncoder().encode(s)) });
     case "tensor":
-      return create(AttributeProtoSchema, { name, type: T.TENSOR, t: writeTensor("", a.value) });
+      return create(AttributeProtoSchema, { name, type: T.TENSOR, t: writeTensor("", a.value, embed) });
     default:
       throw new Error(`attribute ${name}: an opaque attribute lost its message`);
   }

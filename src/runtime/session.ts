@@ -1,7 +1,12 @@
 /** The one way models run. */
+
+import type { InferenceSession } from "onnxruntime-common";
+import * as ort from "#runtime";
 import type { Batch } from "../data/dataset.ts";
+import type { Model } from "../ir/graph.ts";
 import type { DType } from "../tensor/dtype.ts";
-import type { Tensor } from "../tensor/tensor.ts";
+import { Fault } from "../tensor/fault.ts";
+import { type Tensor, valuesOf, wrap } from "../tensor/tensor.ts";
 
 export interface SessionOptions {
   /** Intra-op threads; default: the runtime's own choice. */
@@ -34,4 +39,99 @@ export interface Session {
    */
   bind(feeds: Batch, into: Batch): () => Promise<void>;
   release(): Promise<void>;
+}
+
+/** Opens a session. Errors: what ONNX Runtime says against the model, in one line. */
+export async function open(model: Model, options: SessionOptions = {}): Promise<Session> {
+  const config: Record<string, string> = { ...options.config };
+  if (options.spinning === false) config["session.intra_op.allow_spinning"] = "0";
+  if (options.training) config["session.set_denormal_as_zero"] = "1";
+  const settings: InferenceSession.SessionOptions = {
+    graphOptimizationLevel: options.optimization ?? "all",
+    enableMemPattern: !options.training,
+    logSeverityLevel: 3,
+    extra: nested(config),
+    ...(options.threads ? { intraOpNumThreads: options.threads } : {}),
+  };
+  let session: InferenceSession;
+  try {
+    session = await ort.create(model, settings);
+  } catch (e) {
+    throw new Fault("session", firstLine(e), { cause: e });
+  }
+  const run = async (feeds: Record<string, ort.Tensor>, fetches: readonly string[] | Record<string, ort.Tensor>) => {
+    try {
+      return await session.run(feeds, fetches as InferenceSession.FetchesType);
+    } catch (e) {
+      throw new Fault("session", firstLine(e), { cause: e });
+    }
+  };
+  return {
+    inputs: session.inputMetadata.map(port),
+    outputs: session.outputMetadata.map(port),
+    async run(feeds, fetch = session.outputNames) {
+      const given: Record<string, ort.Tensor> = {};
+      for (const name of session.inputNames) {
+        const t = feeds[name];
+        if (!t) throw new Fault("session", `input "${name}" was not given; the model takes ${session.inputNames.join(", ")}`);
+        given[name] = toOrt(t);
+      }
+      const results = await run(given, fetch);
+      return Object.fromEntries(fetch.map((name) => [name, fromOrt(results[name]!)]));
+    },
+    bind(feeds, into) {
+      const given = Object.fromEntries(Object.entries(feeds).map(([name, t]) => [name, toOrt(t)]));
+      const fetches = Object.fromEntries(Object.entries(into).map(([name, t]) => [name, toOrt(t)]));
+      return async () => {
+        const results = await run(given, fetches);
+        // The web build ignores preallocated outputs.
+        if (ort.backend === "web")
+          for (const [name, t] of Object.entries(into)) (valuesOf(t) as Float32Array).set(results[name]!.data as Float32Array);
+      };
+    },
+    release: () => session.release(),
+  };
+}
+
+/** "a.b.c" → { a: { b: { c } } }: the form session config entries take in `extra`. */
+function nested(config: Record<string, string>): Record<string, unknown> {
+  const out: Record<string, unknown> = {};
+  for (const [key, value] of Object.entries(config)) {
+    const parts = key.split(".");
+    let at = out;
+    for (const p of parts.slice(0, -1)) at = at[p] = (at[p] as Record<string, unknown> | undefined) ?? {};
+    at[parts.at(-1)!] = value;
+  }
+  return out;
+}
+
+function firstLine(e: unknown): string {
+  return (e instanceof Error ? e.message : String(e)).split("\n")[0]!;
+}
+
+function port(m: InferenceSession.ValueMetadata): Port {
+  if (!m.isTensor) return { name: m.name, dtype: null, shape: [] };
+  return { name: m.name, dtype: m.type as DType, shape: m.shape.map((d) => (d === "" ? null : d)) };
+}
+
+const decoder = new TextDecoder();
+
+/** A runtime tensor over the same memory (where alignment allows). */
+export function toOrt(t: Tensor): ort.Tensor {
+  if (t.strings)
+    return new ort.Tensor(
+      "string",
+      t.strings.map((s) => decoder.decode(s)),
+      t.shape as number[],
+    );
+  return new ort.Tensor(t.dtype as "float32", valuesOf(t) as Float32Array, t.shape as number[]);
+}
+
+function fromOrt(t: ort.Tensor): Tensor {
+  const dtype = t.type as DType;
+  if (dtype === "string") {
+    const encoder = new TextEncoder();
+    return { dtype, shape: t.dims, data: new Uint8Array(0), strings: (t.data as string[]).map((s) => encoder.encode(s)) };
+  }
+  return wrap(dtype, t.dims, t.data as Float32Array);
 }

@@ -1,0 +1,15 @@
+/** ONNX Runtime in a browser (WebAssembly). */
+import { InferenceSession, Tensor } from "onnxruntime-web";
+import { type Model, weightBytes } from "../ir/graph.ts";
+import { limits } from "../onnx/limits.ts";
+import { writeModel } from "../onnx/write.ts";
+import { Fault } from "../tensor/fault.ts";
+
+export const backend: "node" | "web" = "web";
+export { Tensor };
+
+/** A runtime session over the model. Errors: weights beyond what one file holds. */
+export async function create(model: Model, options: InferenceSession.SessionOptions): Promise<InferenceSession> {
+  if (weightBytes(model) > limits.inlineWeights) throw new Fault("session", "models above 2 GB do not fit a browser; use Node");
+  return InferenceSession.create(writeModel(model, { embed: true }), { ...options, executionProviders: ["wasm"] });
+}
