@@ -2,7 +2,7 @@
 import type { Dataset } from "../data/dataset.ts";
 import type { Model } from "../ir/graph.ts";
 import { Fault } from "../tensor/fault.ts";
-import { type Params, parseParams, type ValuesOf } from "./params.ts";
+import { type Params, parseParams, type ValuesOf } from "../data/params.ts";
 
 /** How far a long step is: for progress lines. */
 export interface Progress {

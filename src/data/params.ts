@@ -1,4 +1,4 @@
-/** A technique's parameters, declared once: types, flags, help, recipe validation and report labels all come from here. */
+/** Parameters declared once (of techniques, losses, optimizers, preprocessings): types, flags, help, validation and report labels all come from here. */
 import { Fault } from "../tensor/fault.ts";
 
 export interface Param<T> {
