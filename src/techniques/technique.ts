@@ -1,8 +1,8 @@
 /** What a compression technique is: a named, documented function Model → Model with declared parameters. */
 import type { Dataset } from "../data/dataset.ts";
+import { type Params, parseParams, type ValuesOf } from "../data/params.ts";
 import type { Model } from "../ir/graph.ts";
 import { Fault } from "../tensor/fault.ts";
-import { type Params, parseParams, type ValuesOf } from "../data/params.ts";
 
 /** How far a long step is: for progress lines. */
 export interface Progress {
