@@ -112,3 +112,23 @@ export function find(graph: Graph, name: string): Value | null {
   for (const n of graph.nodes) for (const o of n.outputs) if (o?.name === name) return o;
   return null;
 }
+
+/** A tensor that is stored in the model, and the nodes that read it. */
+export interface Stored {
+  readonly name: string;
+  readonly tensor: Tensor;
+  readonly readers: readonly Node[];
+}
+
+/** Every tensor the model stores: initializers and Constant nodes, subgraphs included, each once. */
+export function* stored(graph: Graph): Generator<Stored> {
+  const readers = (v: Value) => [...v.uses].flatMap((u) => ("node" in u ? [u.node] : []));
+  for (const g of allGraphs(graph)) {
+    for (const v of g.initializers) yield { name: v.name, tensor: v.data!, readers: readers(v) };
+    for (const n of g.nodes) {
+      const v = n.outputs[0];
+      const t = n.opType === "Constant" ? constantOf(v) : null;
+      if (v && t) yield { name: v.name, tensor: t, readers: readers(v) };
+    }
+  }
+}

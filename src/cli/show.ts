@@ -1,0 +1,113 @@
+/** pith show: what a model is made of. */
+import { basename } from "node:path";
+import { Command } from "commander";
+import type { Model } from "../ir/graph.ts";
+import { printModel, printType } from "../ir/print.ts";
+import { select } from "../ir/select.ts";
+import { labelOf } from "../ir/walk.ts";
+import { fileBytes, load } from "../onnx/file.ts";
+import { bytes, count, grouped, share } from "../report/format.ts";
+import { type PortSummary, type Summary, summarize } from "../report/summary.ts";
+import { type Column, table } from "../report/table.ts";
+import { bold, dim, print } from "./terminal.ts";
+
+interface Options {
+  readonly json?: true;
+  readonly graph?: true;
+  readonly select?: string;
+}
+
+export const show = new Command("show")
+  .description("what a model is made of: inputs, outputs, ops, parameters, multiply-accumulates, bytes, gradients")
+  .argument("<model>", "an ONNX file")
+  .option("--json", "as JSON")
+  .option("--graph", "the whole graph as text")
+  .option("--select <selector>", "only list the nodes a selector matches, e.g. '*attn*,op:Conv,!/head/*'")
+  .action((path: string, options: Options) => {
+    const model = load(path);
+    if (options.select !== undefined)
+      return print(options.json ? JSON.stringify(selected(model, options.select), null, 2) : selection(model, options.select));
+    if (options.graph) return print(printModel(model));
+    const summary = summarize(model);
+    const size = fileBytes(path);
+    print(
+      options.json ? JSON.stringify({ file: basename(path), fileBytes: size, ...summary }, null, 2) : text(basename(path), size, summary),
+    );
+  });
+
+function selected(model: Model, selector: string) {
+  return select(model.graph, selector).map((n) => ({
+    name: labelOf(n),
+    op: n.domain ? `${n.domain}.${n.opType}` : n.opType,
+    weights: n.inputs.filter((v) => v?.data).map((v) => ({ name: v!.name, type: printType(v!.type) })),
+  }));
+}
+
+function selection(model: Model, selector: string): string {
+  const nodes = selected(model, selector);
+  const all = select(model.graph, "*").length;
+  const rows = nodes.map((n) => [n.name, n.op, n.weights.map((w) => `${w.name} ${w.type}`).join("  ")]);
+  const head = `"${selector}" matches ${nodes.length} of ${all} nodes`;
+  return nodes.length ? `${head}\n\n${table([{ title: "node" }, { title: "op" }, { title: "weights" }], rows)}` : head;
+}
+
+function text(name: string, size: number, s: Summary): string {
+  const opsets = Object.entries(s.opsets).map(([domain, v]) => (domain ? `${domain} ${v}` : `opset ${v}`));
+  const port = (kind: string) => (p: PortSummary) => [
+    kind,
+    p.name,
+    p.dtype ? printType({ dtype: p.dtype, shape: p.shape }) : "not a tensor",
+  ];
+  const ports = [...s.inputs.map(port("in")), ...s.outputs.map(port("out"))];
+  const facts = [
+    `${grouped(s.nodes)} nodes`,
+    `${grouped(s.parameters)} parameters`,
+    `${bytes(s.bytes)} of weights`,
+    ...(s.macs === null ? [] : [`${count(s.macs)} multiply-accumulates`]),
+  ];
+  const opColumns: Column[] = [
+    { title: "op" },
+    { title: "nodes", align: "right" },
+    { title: "parameters", align: "right" },
+    { title: "bytes", align: "right" },
+    { title: "share", align: "right" },
+    ...(s.macs === null ? [] : [{ title: "MACs", align: "right" } as const]),
+    { title: "gradient" },
+  ];
+  const opRows = s.ops.map((o) => [
+    o.domain ? `${o.domain}.${o.op}` : o.op,
+    String(o.count),
+    o.parameters ? count(o.parameters) : "",
+    o.bytes ? bytes(o.bytes) : "",
+    o.bytes ? share(o.bytes, s.bytes) : "",
+    ...(s.macs === null ? [] : [o.macs === null ? "" : count(o.macs)]),
+    o.gradient,
+  ]);
+  const lines = [
+    `${bold(name)}  ${dim([bytes(size), `IR ${s.irVersion}`, ...opsets, ...(s.producer ? [`by ${s.producer}`] : [])].join(" · "))}`,
+    "",
+    ...ports.map(([kind, n, type]) => `  ${kind!.padEnd(3)}  ${n!.padEnd(Math.max(...ports.map((p) => p[1]!.length)))}  ${type}`),
+    "",
+    `  ${facts.join(" · ")}`,
+    "",
+    table(opColumns, opRows, "  "),
+    "",
+    table(
+      [
+        { title: "stored as" },
+        { title: "tensors", align: "right" },
+        { title: "parameters", align: "right" },
+        { title: "bytes", align: "right" },
+      ],
+      s.dtypes.map((d) => [d.dtype, String(d.tensors), d.parameters ? count(d.parameters) : "", bytes(d.bytes)]),
+      "  ",
+    ),
+  ];
+  const more = [
+    ...s.subgraphs.map((g) => `${g.op}: ${g.graphs} subgraphs with ${g.nodes} nodes, counted above`),
+    ...(s.functions.length ? [`functions: ${s.functions.join(", ")}`] : []),
+    ...(s.externalFiles.length ? [`external data: ${s.externalFiles.join(", ")}`] : []),
+  ];
+  if (more.length) lines.push("", ...more.map((m) => `  ${m}`));
+  return lines.join("\n");
+}
