@@ -49,7 +49,8 @@ export async function open(model: Model, options: SessionOptions = {}): Promise<
   const settings: InferenceSession.SessionOptions = {
     graphOptimizationLevel: options.optimization ?? "all",
     enableMemPattern: !options.training,
-    logSeverityLevel: 3,
+    // Errors are thrown; they need not be printed too.
+    logSeverityLevel: 4,
     extra: nested(config),
     ...(options.threads ? { intraOpNumThreads: options.threads } : {}),
   };

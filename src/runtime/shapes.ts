@@ -1,0 +1,162 @@
+/** Shapes from the engine: static inference fails on real models, so the model runs once on a sample and the shapes are read off. */
+import type { Batch } from "../data/dataset.ts";
+import { cloneModel, type Model, type Value } from "../ir/graph.ts";
+import { constantOf, sorted } from "../ir/walk.ts";
+import { type DType, dtypeOfCode, dtypes, sizeOf } from "../tensor/dtype.ts";
+import { Fault } from "../tensor/fault.ts";
+import { random } from "../tensor/random.ts";
+import { type Tensor, tensor } from "../tensor/tensor.ts";
+import { open, type SessionOptions } from "./session.ts";
+
+/** Element types that ONNX Runtime's JavaScript binding opens no session for when an output has them (a limit of 1.30). */
+const unopened: ReadonlySet<DType> = new Set(
+  (Object.keys(dtypes) as DType[]).filter((d) => /^(complex|bfloat16|float8|float4|uint2|int2)/.test(d)),
+);
+/** Element types whose metadata it gives but whose data it must not be asked for: fetching them ends the process. */
+const unfetched: ReadonlySet<DType> = new Set<DType>(["int4", "uint4"]);
+
+/** Values fetched in one run: each run holds this many activations beside the runtime's own. */
+const perRun = 256;
+
+/** Ops whose output's element type is not its input's. */
+const changesType = new Set(
+  "Cast CastLike DequantizeLinear Shape Size Equal Less Greater LessOrEqual GreaterOrEqual IsNaN IsInf ArgMax ArgMin NonZero".split(" "),
+);
+
+/**
+ * A clone of `model` in which every Value of the top graph has a type with a concrete shape, taken from one run on `feeds`.
+ * Left as they were: values of subgraphs, sequences and optionals, and values of element types the runtime cannot hand out
+ * (bfloat16, float8; int4 gets a shape only where it is static). Errors: what the runtime says, with the open input shapes.
+ */
+export async function observeShapes(model: Model, feeds: Batch, options: Pick<SessionOptions, "threads"> = {}): Promise<Model> {
+  const out = cloneModel(model);
+  for (const v of out.graph.inputs) {
+    const fed = feeds[v.name];
+    if (fed) v.type = { dtype: fed.dtype, shape: fed.shape };
+  }
+  for (const v of out.graph.initializers) v.type = { dtype: v.data!.dtype, shape: v.data!.shape };
+  const hidden = unreachable(out);
+  const values = new Map<string, Value>();
+  for (const n of out.graph.nodes) for (const v of n.outputs) if (v && !hidden.has(v)) values.set(v.name, v);
+  if (values.size === 0) return out;
+
+  // What the file says of inner values may be stale: the probe has no types but the runtime's.
+  const probe = cloneModel(out);
+  while (probe.graph.outputs.length) probe.graph.removeOutput(probe.graph.outputs.length - 1);
+  for (const n of probe.graph.nodes) {
+    for (const v of n.outputs) {
+      if (!v) continue;
+      if (values.has(v.name)) {
+        v.type = null;
+        probe.graph.addOutput(v);
+      }
+    }
+  }
+  const session = await hinting(model, feeds, () => open(probe, { ...options, optimization: "disabled", spinning: false }));
+  try {
+    const wanted: string[] = [];
+    for (const { name, dtype, shape } of session.outputs) {
+      if (!dtype) continue;
+      // An unknown rank is reported as [] too, like a scalar.
+      const known = shape.length > 0 && shape.every((d) => typeof d === "number");
+      if (known) values.get(name)!.type = { dtype, shape: shape.slice() };
+      if (!known && !unfetched.has(dtype)) wanted.push(name);
+    }
+    for (let at = 0; at < wanted.length; at += perRun) {
+      const results = await hinting(model, feeds, () => session.run(feeds, wanted.slice(at, at + perRun)));
+      for (const [name, t] of Object.entries(results)) values.get(name)!.type = { dtype: t.dtype, shape: t.shape };
+    }
+  } finally {
+    await session.release();
+  }
+  return out;
+}
+
+/** Values that have, or may have, an element type that keeps a session from opening. */
+function unreachable(model: Model): Set<Value> {
+  const out = new Set<Value>();
+  const bad = (v: Value | null) => {
+    if (!v) return false;
+    const dtype = constantOf(v)?.dtype ?? v.type?.dtype;
+    return dtype ? unopened.has(dtype) : out.has(v);
+  };
+  for (const n of sorted(model.graph)) {
+    const made = ["to", "dtype", "output_dtype"].some((a) => unopened.has(dtypeOfCode(n.int(a) ?? 0) ?? "float32"));
+    const passed = n.opType === "CastLike" ? bad(n.inputs[1] ?? null) : !changesType.has(n.opType) && n.inputs.some(bad);
+    for (const v of n.outputs) if (v && (made || passed || bad(v))) out.add(v);
+  }
+  return out;
+}
+
+async function hinting<T>(model: Model, feeds: Batch, run: () => Promise<T>): Promise<T> {
+  try {
+    return await run();
+  } catch (e) {
+    const open = model.graph.inputs.filter((v) => !v.data && !v.shape);
+    if (!(e instanceof Fault) || open.length === 0) throw e;
+    const first = open[0]!;
+    const tried = open.map((v) => `${v.name} ${declared(v)} as [${feeds[v.name]?.shape ?? ""}]`).join(", ");
+    throw new Fault(
+      "shapes",
+      `the model does not run with ${tried}: ${e.message.replace(/^session: /, "")}; give a shape it takes, e.g. --shape ${first.name}=${example(first)}`,
+      { cause: e },
+    );
+  }
+}
+
+const declared = (v: Value) => (v.type?.shape ? `[${v.type.shape.map((d) => d ?? "?").join(",")}]` : "(rank unknown)");
+const example = (v: Value) => v.type?.shape?.map((d, i) => (typeof d === "number" ? d : i === 0 ? 1 : 32)).join("x") ?? "1x3x224x224";
+
+export interface SampleOptions {
+  /** Shapes by input name, where the model leaves them open. A symbol takes the size it has there in every input. */
+  readonly shape?: Readonly<Record<string, readonly number[]>>;
+  readonly seed?: number;
+}
+
+/**
+ * Random feeds a model plausibly takes: floats from the standard normal distribution, integers 0 or 1 (valid as ids, masks and
+ * segments alike), bytes 0 … 255, strings "a"; open dimensions are 1 unless `shape` says otherwise.
+ * Errors: a shape for no input, or one that contradicts the model; an input of unknown rank without a shape; an input that is no tensor.
+ */
+export function sampleFeeds(model: Model, options: SampleOptions = {}): Record<string, Tensor> {
+  const inputs = model.graph.inputs.filter((v) => !v.data);
+  const given = options.shape ?? {};
+  const symbols = new Map<string, number>();
+  for (const [name, shape] of Object.entries(given)) {
+    const v = inputs.find((i) => i.name === name);
+    const written = `--shape ${name}=${shape.join("x")}`;
+    if (!v) throw new Fault(written, `the model has no input "${name}"; it takes ${inputs.map((i) => i.name).join(", ") || "none"}`);
+    const dims = v.type?.shape;
+    if (!dims) continue;
+    if (dims.length !== shape.length || dims.some((d, i) => typeof d === "number" && d !== shape[i]))
+      throw new Fault(written, `the model declares ${declared(v)}`);
+    dims.forEach((d, i) => {
+      if (typeof d !== "string") return;
+      if ((symbols.get(d) ?? shape[i]) !== shape[i])
+        throw new Fault(written, `gives "${d}" the size ${shape[i]}; another input gives it ${symbols.get(d)}`);
+      symbols.set(d, shape[i]!);
+    });
+  }
+  const feeds: Record<string, Tensor> = {};
+  for (const v of inputs) {
+    if (!v.type) throw new Fault(`input "${v.name}"`, "is not a tensor; only tensors can be made up");
+    const shape = given[v.name] ?? v.type.shape?.map((d) => (typeof d === "number" ? d : (symbols.get(d ?? "") ?? 1)));
+    if (!shape) throw new Fault(`input "${v.name}"`, `its rank is unknown; give a shape, e.g. --shape ${v.name}=${example(v)}`);
+    feeds[v.name] = sample(v.type.dtype, shape, random(options.seed ?? 0, v.name));
+  }
+  return feeds;
+}
+
+function sample(dtype: DType, shape: readonly number[], r: ReturnType<typeof random>): Tensor {
+  const n = sizeOf(shape);
+  if (dtype === "string")
+    return { dtype, shape, data: new Uint8Array(0), strings: Array.from({ length: n }, () => new TextEncoder().encode("a")) };
+  const { kind } = dtypes[dtype];
+  if (kind === "f") return tensor(dtype, shape, r.fillNormal(new Float32Array(n)));
+  const below = dtype === "uint8" ? 256 : 2;
+  return tensor(
+    dtype,
+    shape,
+    Array.from({ length: n }, () => r.below(below)),
+  );
+}
