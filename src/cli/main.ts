@@ -1,22 +1,33 @@
 #!/usr/bin/env node
 /** The command line: commands, exit codes, and the only place where errors are shown. */
-import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
+import { version } from "../recipe/version.ts";
 import { Fault } from "../tensor/fault.ts";
+import { helpOn, techniqueList } from "./help.ts";
 import { show } from "./show.ts";
+import { Usage } from "./usage.ts";
 
 /** 0 done · 1 wrong input or data, or a bug · 2 wrong usage · 3 refused by a gate. */
 const exit = { input: 1, usage: 2 } as const;
 
-const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as { version: string };
-
 const program = new Command("pith")
   .description("Makes ONNX models smaller and faster, with the proof: quantize, prune, factorize, distill, fine-tune.")
   .version(version)
-  .showHelpAfterError("(pith --help says what there is)");
+  .helpCommand(false)
+  .addHelpText("after", () => `\n${techniqueList()}`)
+  .showHelpAfterError("(pith help says what there is)");
 
-for (const command of [show]) program.addCommand(command.copyInheritedSettings(program).exitOverride());
+for (const command of [show, helpOn(program)]) program.addCommand(command.copyInheritedSettings(program).exitOverride());
 program.exitOverride();
+
+/** Says what went wrong: one line for whatever the caller can mend, a stack for bugs. */
+function explain(e: unknown): number {
+  if (e instanceof CommanderError) return e.exitCode === 0 ? 0 : exit.usage; // it has printed already
+  const { code, syscall } = e as NodeJS.ErrnoException;
+  if (e instanceof Fault || (code && syscall)) process.stderr.write(`pith: ${(e as Error).message}\n`);
+  else process.stderr.write(`pith: this is a bug in pith, please report it:\n${(e as Error).stack ?? e}\n`);
+  return e instanceof Usage ? exit.usage : exit.input;
+}
 
 try {
   await program.parseAsync();

@@ -7,14 +7,18 @@ import { select } from "../ir/select.ts";
 import { labelOf } from "../ir/walk.ts";
 import { fileBytes, load } from "../onnx/file.ts";
 import { bytes, count, grouped, share } from "../report/format.ts";
-import { type PortSummary, type Summary, summarize } from "../report/summary.ts";
+import { type PortSummary, portsOf, type Summary, summarize } from "../report/summary.ts";
 import { type Column, table } from "../report/table.ts";
+import { observeShapes, sampleFeeds } from "../runtime/shapes.ts";
+import { Fault } from "../tensor/fault.ts";
 import { bold, dim, print } from "./terminal.ts";
+import { repeated, shape } from "./usage.ts";
 
 interface Options {
   readonly json?: true;
   readonly graph?: true;
   readonly select?: string;
+  readonly shape?: readonly (readonly [string, readonly number[]])[];
 }
 
 export const show = new Command("show")
@@ -23,17 +27,44 @@ export const show = new Command("show")
   .option("--json", "as JSON")
   .option("--graph", "the whole graph as text")
   .option("--select <selector>", "only list the nodes a selector matches, e.g. '*attn*,op:Conv,!/head/*'")
-  .action((path: string, options: Options) => {
+  .option(
+    "--shape <name=1x3x48x320>",
+    "an input's shape, where the model leaves it open, to count multiply-accumulates (repeatable)",
+    repeated(shape),
+  )
+  .action(async (path: string, options: Options) => {
     const model = load(path);
     if (options.select !== undefined)
       return print(options.json ? JSON.stringify(selected(model, options.select), null, 2) : selection(model, options.select));
     if (options.graph) return print(printModel(model));
-    const summary = summarize(model);
+    const { model: shaped, shapes } = await withShapes(model, options.shape);
+    const summary = { ...summarize(shaped), ...portsOf(model) };
     const size = fileBytes(path);
     print(
-      options.json ? JSON.stringify({ file: basename(path), fileBytes: size, ...summary }, null, 2) : text(basename(path), size, summary),
+      options.json
+        ? JSON.stringify({ file: basename(path), fileBytes: size, shapes, ...summary }, null, 2)
+        : text(basename(path), size, summary, shapes),
     );
   });
+
+type Shapes = Readonly<Record<string, readonly number[]>>;
+
+/**
+ * The model with concrete shapes, seen on one run of a sample, and the input shapes of that run. Without `given` a model whose open
+ * dimensions are more than the batch, or that does not run at batch 1, stays as it is: nothing was promised.
+ */
+async function withShapes(model: Model, given: Options["shape"]): Promise<{ model: Model; shapes: Shapes | null }> {
+  const inputs = model.graph.inputs.filter((v) => !v.data);
+  if (!given && !inputs.every((v) => v.type?.shape?.every((d, i) => typeof d === "number" || i === 0))) return { model, shapes: null };
+  try {
+    const feeds = sampleFeeds(model, { shape: Object.fromEntries(given ?? []) });
+    const shaped = await observeShapes(model, feeds);
+    return { model: shaped, shapes: Object.fromEntries(Object.entries(feeds).map(([name, t]) => [name, t.shape])) };
+  } catch (e) {
+    if (given || !(e instanceof Fault)) throw e;
+    return { model, shapes: null };
+  }
+}
 
 function selected(model: Model, selector: string) {
   return select(model.graph, selector).map((n) => ({
@@ -51,7 +82,12 @@ function selection(model: Model, selector: string): string {
   return nodes.length ? `${head}\n\n${table([{ title: "node" }, { title: "op" }, { title: "weights" }], rows)}` : head;
 }
 
-function text(name: string, size: number, s: Summary): string {
+function example(inputs: readonly PortSummary[]): string {
+  const open = inputs.find((p) => !p.shape?.every((d) => typeof d === "number")) ?? inputs[0];
+  return `${open?.name ?? "x"}=${open?.shape?.map((d, i) => (typeof d === "number" ? d : i === 0 ? 1 : 32)).join("x") ?? "1x3x224x224"}`;
+}
+
+function text(name: string, size: number, s: Summary, shapes: Shapes | null): string {
   const opsets = Object.entries(s.opsets).map(([domain, v]) => (domain ? `${domain} ${v}` : `opset ${v}`));
   const port = (kind: string) => (p: PortSummary) => [
     kind,
@@ -63,7 +99,13 @@ function text(name: string, size: number, s: Summary): string {
     `${grouped(s.nodes)} nodes`,
     `${grouped(s.parameters)} parameters`,
     `${bytes(s.bytes)} of weights`,
-    ...(s.macs === null ? [] : [`${count(s.macs)} multiply-accumulates`]),
+    ...(s.macs === null
+      ? []
+      : [
+          `${count(s.macs)} multiply-accumulates at ${Object.entries(shapes ?? {})
+            .map(([n, d]) => `${n}=${d.join("x")}`)
+            .join(" ")}`,
+        ]),
   ];
   const opColumns: Column[] = [
     { title: "op" },
@@ -104,6 +146,7 @@ function text(name: string, size: number, s: Summary): string {
     ),
   ];
   const more = [
+    ...(shapes ? [] : [`give the open inputs' shapes, e.g. --shape ${example(s.inputs)}, to see multiply-accumulates`]),
     ...s.subgraphs.map((g) => `${g.op}: ${g.graphs} subgraphs with ${g.nodes} nodes, counted above`),
     ...(s.functions.length ? [`functions: ${s.functions.join(", ")}`] : []),
     ...(s.externalFiles.length ? [`external data: ${s.externalFiles.join(", ")}`] : []),

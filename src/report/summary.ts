@@ -105,8 +105,7 @@ export function summarize(model: Model): Summary {
     producer: [model.producer, message(model)?.producerVersion].filter(Boolean).join(" "),
     irVersion: model.irVersion,
     opsets: Object.fromEntries(model.opsets),
-    inputs: model.graph.inputs.filter((v) => !v.data).map(port),
-    outputs: model.graph.outputs.map(port),
+    ...portsOf(model),
     nodes,
     initializers: [...allGraphs(model.graph)].reduce((n, g) => n + g.initializers.size, 0),
     parameters,
@@ -140,6 +139,11 @@ export function isParameter(dtype: DType): boolean {
 
 function message(model: Model) {
   return (model.source as ModelSource | undefined)?.message;
+}
+
+/** Inputs (without overridable defaults) and outputs. */
+export function portsOf(model: Model): Pick<Summary, "inputs" | "outputs"> {
+  return { inputs: model.graph.inputs.filter((v) => !v.data).map(port), outputs: model.graph.outputs.map(port) };
 }
 
 function port(v: Value): PortSummary {
