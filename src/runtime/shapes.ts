@@ -40,14 +40,14 @@ export async function observeShapes(model: Model, feeds: Batch, options: Pick<Se
   for (const n of out.graph.nodes) for (const v of n.outputs) if (v && !hidden.has(v)) values.set(v.name, v);
   if (values.size === 0) return out;
 
-  // What the file says of inner values may be stale: the probe has no types but the runtime's.
+  // What the file says of inner values may be stale: the probe has no shapes but the runtime's.
   const probe = cloneModel(out);
   while (probe.graph.outputs.length) probe.graph.removeOutput(probe.graph.outputs.length - 1);
   for (const n of probe.graph.nodes) {
     for (const v of n.outputs) {
       if (!v) continue;
       if (values.has(v.name)) {
-        v.type = null;
+        if (v.type) v.type = { dtype: v.type.dtype, shape: null };
         probe.graph.addOutput(v);
       }
     }

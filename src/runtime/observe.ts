@@ -1,0 +1,131 @@
+/** Watching any value of a graph while the runtime goes over a dataset: the one mechanism of all calibration. */
+import type { Dataset } from "../data/dataset.ts";
+import { cloneModel, type Model, newModel, type Value } from "../ir/graph.ts";
+import { removeDead } from "../ir/walk.ts";
+import { Build } from "../ops/build.ts";
+import { sizeOf } from "../tensor/dtype.ts";
+import { Fault } from "../tensor/fault.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import { feed } from "./feeds.ts";
+import { open, type Session } from "./session.ts";
+
+/** A running summary of the tensors one value takes. Its state has a fixed size, whatever the number of examples. */
+export interface Observer<S> {
+  /** The state before anything was seen; `shape` is that of the first tensor. */
+  readonly init: (shape: readonly number[]) => S;
+  /** The state after one more tensor; may change `s` and return it. With `reduce`, `x` is its result for a tensor of `shape`. */
+  readonly update: (s: S, x: Tensor, shape: readonly number[]) => S;
+  /** Heavy arithmetic, done by the runtime: appends nodes that reduce a tensor `x` of `ndim` dimensions (sizes open) to what `update` gets. */
+  readonly reduce?: (b: Build, x: Value, ndim: number) => Value;
+}
+
+export interface ObserveOptions {
+  readonly threads?: number;
+  /** Most examples a run. Fewer are taken where the watched values would exceed 256 MB. Default 32. */
+  readonly batchSize?: number;
+  /** Called after each batch with the examples done. */
+  readonly progress?: (done: number, of: number) => void;
+}
+
+const perRun = 256e6;
+
+/**
+ * What `observer` makes of each of `values` (of the top graph: inputs, initializers, anything computed) over the whole dataset,
+ * in its order. Memory is that of one batch; examples may have shapes of their own. A value that was never seen (an empty dataset)
+ * has no entry. Errors: a value of a subgraph, data that does not fit the model; what the observer throws, with the value's name.
+ */
+export async function observe<S>(
+  model: Model,
+  values: Iterable<Value>,
+  data: Dataset,
+  observer: Observer<S>,
+  options: ObserveOptions = {},
+): Promise<Map<Value, S>> {
+  const watched = [...new Set(values)];
+  const states = new Map<Value, S>();
+  const computed = new Set<string>();
+  for (const v of watched) {
+    if (v.graph.parent) throw new Fault(`value "${v.name}"`, "lies in a subgraph and cannot be observed; only values of the top graph can");
+    if (v.producer) computed.add(v.name);
+  }
+  const session = computed.size ? await open(watching(model, computed), { threads: options.threads, spinning: false }) : null;
+  const reduce = reducer(observer, options);
+  const see = async (v: Value, x: Tensor) => {
+    try {
+      const s = states.get(v) ?? observer.init(x.shape);
+      states.set(v, sizeOf(x.shape) === 0 ? s : observer.update(s, await reduce.run(x), x.shape));
+    } catch (e) {
+      if (e instanceof Fault) throw new Fault(`value "${v.name}"`, e.message.slice(e.where.length + 2), { cause: e });
+      throw e;
+    }
+  };
+  try {
+    for (const v of watched) if (v.data) await see(v, v.data);
+    const most = options.batchSize ?? 32;
+    // One example tells how many bytes it takes; the batches that follow fit the bound.
+    let size = 1;
+    let done = 0;
+    for (const { feeds, count, padded } of feed(model, data, { batchSize: () => size })) {
+      // A batch filled up with repeated examples would count them twice; it is used only where there is no other.
+      if (padded && done > 0) break;
+      const results = session ? await session.run(feeds, [...computed]) : {};
+      let bytes = 0;
+      for (const v of watched) {
+        const x = v.data ? null : (results[v.name] ?? feeds[v.name]);
+        if (!x) continue;
+        bytes += x.data.byteLength;
+        await see(v, x);
+      }
+      size = Math.max(1, Math.min(most, Math.floor(perRun / Math.max(1, bytes / count))));
+      done += count;
+      options.progress?.(done, data.length);
+    }
+  } finally {
+    await session?.release();
+    await reduce.release();
+  }
+  return states;
+}
+
+/** A clone whose outputs are the named values and nothing else, without the nodes they do not need. */
+function watching(model: Model, names: ReadonlySet<string>): Model {
+  const clone = cloneModel(model);
+  const { graph } = clone;
+  while (graph.outputs.length) graph.removeOutput(graph.outputs.length - 1);
+  for (const n of graph.nodes) {
+    for (const v of n.outputs) {
+      if (!v || !names.has(v.name)) continue;
+      if (v.type) v.type = { dtype: v.type.dtype, shape: null };
+      graph.addOutput(v);
+    }
+  }
+  if (graph.outputs.length < names.size) {
+    const missing = [...names].find((n) => !graph.outputs.some((v) => v.name === n));
+    throw new Fault("observe", `the model computes no value "${missing}"`);
+  }
+  removeDead(graph);
+  return clone;
+}
+
+/** Runs an observer's `reduce`, in one session per element type and number of dimensions. */
+function reducer<S>(observer: Observer<S>, options: ObserveOptions) {
+  const sessions = new Map<string, Promise<Session>>();
+  return {
+    async run(x: Tensor): Promise<Tensor> {
+      if (!observer.reduce) return x;
+      const key = `${x.dtype}/${x.shape.length}`;
+      let session = sessions.get(key);
+      if (!session) {
+        const model = newModel("reduce");
+        const input = model.graph.input("x", x.dtype, Array(x.shape.length).fill(null));
+        model.graph.addOutput(observer.reduce(Build.of(model), input, x.shape.length));
+        session = open(model, { threads: options.threads, spinning: false });
+        sessions.set(key, session);
+      }
+      return Object.values(await (await session).run({ x }))[0]!;
+    },
+    async release() {
+      for (const s of sessions.values()) await (await s).release();
+    },
+  };
+}
