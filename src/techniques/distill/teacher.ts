@@ -1,0 +1,60 @@
+/** What a teacher says of every example, computed once and kept beside the data. */
+import { type Dataset, fromArrays } from "../../data/dataset.ts";
+import type { Model } from "../../ir/graph.ts";
+import { open } from "../../runtime/session.ts";
+import { sizeOf } from "../../tensor/dtype.ts";
+import { Fault } from "../../tensor/fault.ts";
+import { floatsOf, wrap } from "../../tensor/tensor.ts";
+
+/** Most that the teacher's answers may take in memory: beyond it the data should be given in parts. */
+const most = 4 * 2 ** 30;
+
+export interface TeacherOptions {
+  /** Name of the new array. */
+  readonly as: string;
+  readonly threads?: number;
+  readonly batchSize?: number;
+  readonly progress?: (done: number, of: number) => void;
+}
+
+/**
+ * The dataset with one more array: the first output (logits, float32 [examples, …]) of `teacher` for each example.
+ * Errors: data that lacks one of the teacher's inputs, or an output whose first axis is not the batch.
+ */
+export async function withTeacher(data: Dataset, teacher: Model, options: TeacherOptions): Promise<Dataset> {
+  const session = await open(teacher, options.threads ? { threads: options.threads } : {});
+  try {
+    const batchSize = data.stackable ? (options.batchSize ?? 128) : 1;
+    const output = session.outputs[0]!.name;
+    let answers: Float32Array | null = null;
+    let item: readonly number[] = [];
+    for (let at = 0; at < data.length; at += batchSize) {
+      const n = Math.min(batchSize, data.length - at);
+      const batch = data.take(Array.from({ length: n }, (_, i) => at + i));
+      const y = (await session.run(batch, [output]))[output]!;
+      if (y.shape[0] !== n)
+        throw new Fault("teacher", `its output "${output}" must have one row per example; got shape [${y.shape}] for ${n} examples`);
+      if (!answers) {
+        item = y.shape.slice(1);
+        const length = data.length * sizeOf(item);
+        if (length * 4 > most)
+          throw new Fault(
+            "teacher",
+            `its answers would take ${(length * 4) / 2 ** 30} GiB; train on at most ${Math.floor(most / 4 / sizeOf(item))} examples at once`,
+          );
+        answers = new Float32Array(length);
+      }
+      if (sizeOf(y.shape) !== n * sizeOf(item)) throw new Fault("teacher", "its answers differ in shape from example to example");
+      answers.set(floatsOf(y), at * sizeOf(item));
+      options.progress?.(at + n, data.length);
+    }
+    const array = fromArrays({ [options.as]: wrap("float32", [data.length, ...item], answers!) });
+    return {
+      ...data,
+      names: [...data.names, options.as],
+      take: (indices) => ({ ...data.take(indices), ...array.take(indices) }),
+    };
+  } finally {
+    await session.release();
+  }
+}

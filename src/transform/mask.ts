@@ -1,0 +1,64 @@
+/** Masks: which entries of a weight are kept. In a graph a mask is a Mul with a frozen initializer; merging it is multiplying it in. */
+import type { Model, Node, Value } from "../ir/graph.ts";
+import { Build } from "../ops/build.ts";
+import { dtypes } from "../tensor/dtype.ts";
+import { bytesOf, numbersOf, tensor, wrap } from "../tensor/tensor.ts";
+import { weightsOf } from "./weights.ts";
+
+export interface Mask {
+  readonly weight: Value;
+  /** The mask as an initializer of the weight's shape and dtype: 1 kept, 0 gone. */
+  readonly value: Value;
+  readonly node: Node;
+}
+
+/** Puts `weight · mask` in the place of the weight for every reader. `keep` has one entry per element: 0 gone, else kept. */
+export function insertMask(model: Model, weight: Value, keep: Uint8Array): Mask {
+  const b = new Build(weight.graph, model.opsets.get("") ?? 1, `${weight.name}/mask`);
+  const t = weight.data!;
+  const value = weight.graph.initializer(
+    `${weight.name}/mask`,
+    tensor(
+      t.dtype,
+      t.shape,
+      Array.from(keep, (k) => (k ? 1 : 0)),
+    ),
+  );
+  const node = b.node("Mul", [weight, value]);
+  const out = node.outputs[0]!;
+  out.type = { dtype: t.dtype, shape: t.shape };
+  weight.replaceUses(out, { except: node });
+  return { weight, value, node };
+}
+
+/** Multiplies masks into their weights (removed entries are exactly +0) and takes the Mul nodes away again. */
+export function mergeMasks(masks: readonly Mask[]): void {
+  for (const { weight, value, node } of masks) {
+    const keep = numbersOf(value.data!);
+    weight.graph.setData(weight, zeroed(weight, keep));
+    node.outputs[0]!.replaceUses(weight);
+    weight.graph.remove(node);
+    weight.graph.removeInitializer(value);
+  }
+}
+
+/** The weight's tensor with entries removed where `keep` is 0; all others keep their very bits. */
+export function zeroed(weight: Value, keep: ArrayLike<number>) {
+  const t = weight.data!;
+  const width = dtypes[t.dtype].bits / 8;
+  const bytes = bytesOf(t).slice();
+  for (let i = 0; i < keep.length; i++) if (!keep[i]) bytes.fill(0, i * width, (i + 1) * width);
+  return wrap(t.dtype, t.shape, bytes);
+}
+
+/**
+ * Masks that hold the zeros a model already has in its weights through further training. A weight without zeros, or all zeros (not trained
+ * yet), gets none.
+ */
+export function holdZeros(model: Model): Mask[] {
+  return weightsOf(model).flatMap(({ value }) => {
+    const keep = Uint8Array.from(numbersOf(value.data!), (x) => (x === 0 ? 0 : 1));
+    const kept = keep.reduce((n, k) => n + k, 0);
+    return kept === 0 || kept === keep.length ? [] : [insertMask(model, value, keep)];
+  });
+}
