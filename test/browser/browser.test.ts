@@ -1,0 +1,102 @@
+import { existsSync, mkdtempSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { chromium } from "playwright-core";
+import { build, preview } from "vite";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { newModel } from "../../src/ir/graph.ts";
+import { writeModel } from "../../src/onnx/write.ts";
+import { Build } from "../../src/ops/build.ts";
+import { tensor } from "../../src/tensor/tensor.ts";
+import { checks } from "./checks.ts";
+
+const executablePath = [process.env.CHROMIUM, "/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find(
+  (p) => p && existsSync(p),
+);
+
+function sample(): Uint8Array {
+  const model = newModel("sample");
+  const b = Build.of(model);
+  const x = model.graph.input("x", "float32", ["n", 8]);
+  const w = model.graph.initializer(
+    "w",
+    tensor(
+      "float32",
+      [8, 4],
+      Array.from({ length: 32 }, (_, i) => Math.cos(i)),
+    ),
+  );
+  model.graph.addOutput(b.op("Relu", [b.matmul(x, w)]));
+  return writeModel(model);
+}
+
+describe.skipIf(!executablePath)(
+  `in a browser worker${executablePath ? "" : " (skipped: no Chromium found; set CHROMIUM to its path)"}`,
+  () => {
+    let stop: () => Promise<void>;
+    let ask: (name: string, bytes: Uint8Array) => Promise<number[]>;
+
+    beforeAll(async () => {
+      const outDir = mkdtempSync(join(tmpdir(), "pith-web-"));
+      const config = { root: import.meta.dirname, configFile: false as const, logLevel: "warn" as const };
+      await build({
+        ...config,
+        resolve: { conditions: ["source", "browser", "module", "import", "default"] },
+        worker: { format: "es" },
+        build: { outDir, emptyOutDir: true, minify: false },
+      });
+      const server = await preview({
+        ...config,
+        build: { outDir },
+        preview: {
+          port: 0,
+          host: "127.0.0.1",
+          headers: { "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp" },
+        },
+      });
+      const browser = await chromium.launch({
+        executablePath: executablePath!,
+        args: [
+          "--no-sandbox",
+          "--disable-gpu",
+          "--disable-quic",
+          "--no-first-run",
+          "--disable-background-networking",
+          "--disable-component-update",
+          "--disable-sync",
+        ],
+      });
+      const page = await browser.newPage();
+      const errors: string[] = [];
+      page.on("pageerror", (e) => errors.push(e.message));
+      page.on("console", (m) => m.type() === "error" && errors.push(m.text()));
+      await page.goto(server.resolvedUrls!.local[0]!);
+      stop = async () => {
+        await browser.close();
+        await server.close();
+        expect(errors).toEqual([]);
+      };
+      ask = async (name, bytes) => {
+        const answer = await page.evaluate(
+          ([n, b]) => (window as unknown as { ask: (n: string, b: number[]) => Promise<{ value?: number[]; error?: string }> }).ask(n, b),
+          [name, [...bytes]] as [string, number[]],
+        );
+        if (answer.error) throw new Error(answer.error);
+        return answer.value!;
+      };
+    }, 120_000);
+
+    afterAll(() => stop?.());
+
+    test.each(Object.keys(checks))("%s gives the same numbers as in Node", async (name) => {
+      const bytes = sample();
+      const here = await checks[name]!(bytes);
+      const there = await ask(name, bytes);
+      expect(there.length).toBe(here.length);
+      expect(here.length).toBeGreaterThan(0);
+      here.forEach((x, i) => {
+        expect(Math.abs(there[i]! - x)).toBeLessThanOrEqual(1e-5 * Math.max(1, Math.abs(x)));
+      });
+    });
+  },
+);
