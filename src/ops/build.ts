@@ -1,5 +1,6 @@
 /** Writing nodes as one writes formulas. */
 import type { AttrInput, Graph, Model, Node, Value } from "../ir/graph.ts";
+import { type DType, dtypes } from "../tensor/dtype.ts";
 import { Fault } from "../tensor/fault.ts";
 import { type Tensor, tensor } from "../tensor/tensor.ts";
 
@@ -43,9 +44,13 @@ export class Build {
     return v;
   }
 
+  /** A scalar constant. */
+  scalar(x: number, dtype: DType): Value {
+    return this.constant(tensor(dtype, [], [x]));
+  }
   /** A scalar float32 constant. */
   f32(x: number): Value {
-    return this.constant(tensor("float32", [], [x]));
+    return this.scalar(x, "float32");
   }
   /** A 1-D int64 constant (shapes, axes). */
   i64(xs: readonly number[]): Value {
@@ -69,6 +74,9 @@ export class Build {
   }
   matmul(a: Value, b: Value): Value {
     return this.op("MatMul", [a, b]);
+  }
+  cast(v: Value, dtype: DType): Value {
+    return this.op("Cast", [v], { to: dtypes[dtype].code });
   }
   reshape(v: Value, shape: readonly number[]): Value {
     return this.op("Reshape", [v, this.i64(shape)]);
@@ -111,4 +119,25 @@ export function shapeOf(v: Value): readonly number[] {
   const s = v.shape;
   if (!s) throw new Fault(`value "${v.name}"`, `its shape must be known here; got ${v.type?.shape ? `[${v.type.shape}]` : "none"}`);
   return s;
+}
+
+/** The element type of a value. Errors: not known. */
+export function dtypeOf(v: Value): DType {
+  const t = v.type;
+  if (!t) throw new Fault(`value "${v.name}"`, "its element type must be known here");
+  return t.dtype;
+}
+
+/** The shape two shapes broadcast to. */
+export function broadcast(a: readonly number[], z: readonly number[]): number[] {
+  const n = Math.max(a.length, z.length);
+  return Array.from({ length: n }, (_, i) => {
+    const [p, q] = [a[i - n + a.length] ?? 1, z[i - n + z.length] ?? 1];
+    return p === 1 ? q : p;
+  });
+}
+
+/** Whether two shapes are the same. */
+export function same(a: readonly number[], z: readonly number[]): boolean {
+  return a.length === z.length && a.every((d, i) => d === z[i]);
 }

@@ -1,11 +1,25 @@
 /** All ops: an export's name is its registration. */
 import type { Node } from "../ir/graph.ts";
+import * as activation from "./activation.ts";
+import * as arithmetic from "./arithmetic.ts";
+import * as linear from "./linear.ts";
+import * as math from "./math.ts";
 import type { Op } from "./op.ts";
+import * as reduction from "./reduction.ts";
+import * as regularize from "./regularize.ts";
+import * as shape from "./shape.ts";
+import * as softmax from "./softmax.ts";
 
-const domains: Record<string, Record<string, Op>> = {
-  "": {},
-  "com.microsoft": {},
+/** Domain → the families of its ops; an op stands in one family only. */
+const families: Readonly<Record<string, readonly Readonly<Record<string, Op>>[]>> = {
+  "": [activation, arithmetic, linear, math, reduction, regularize, shape, softmax],
+  "com.microsoft": [],
 };
+
+/** Domain → op type → what is known of it. */
+export const domains: Record<string, Record<string, Op>> = Object.fromEntries(
+  Object.entries(families).map(([domain, list]) => [domain, Object.fromEntries(list.flatMap((f) => Object.entries(f)))]),
+);
 
 /** What is known of a node's op; undefined for an op pith does not know. */
 export function opOf(node: Node): Op | undefined {

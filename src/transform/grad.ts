@@ -1,6 +1,6 @@
 /** Reverse-mode differentiation: appends the gradient of a loss to its own graph. */
 import type { Model, Value } from "../ir/graph.ts";
-import { labelOf, sorted } from "../ir/walk.ts";
+import { labelOf, reads, sorted } from "../ir/walk.ts";
 import { Build } from "../ops/build.ts";
 import { opOf } from "../ops/index.ts";
 import { isFloat } from "../tensor/dtype.ts";
@@ -9,17 +9,18 @@ import { tensor } from "../tensor/tensor.ts";
 
 /**
  * Appends nodes that compute ∂loss/∂w for every w in `wrt` and returns them by w; a w the loss does not depend on has no entry.
- * `loss` is a float scalar (shape [] or [1]); the shapes of all values between must be known; opset ≥ 17.
+ * `loss` is a float scalar (shape [] or [1]); element types and shapes of all values between must be known; opset ≥ 17.
  * Nothing is computed where no gradient is needed. Errors: an op without a rule on the way, by name.
  */
 export function grad(model: Model, loss: Value, wrt: readonly Value[]): Map<Value, Value> {
   const b = Build.of(model, "grad");
+  if (b.opset < 17) throw new Fault("grad", `rules are written for opset 17 and later; upgrade the model first; got opset ${b.opset}`);
   const order = sorted(model.graph);
   // Forward: which values depend on any w.
   const active = new Set<Value>(wrt);
   for (const n of order) {
     if (opOf(n)?.stops) continue;
-    if (n.inputs.some((v) => v && active.has(v))) {
+    if (reads(n).some((v) => active.has(v))) {
       for (const o of n.outputs) if (o && (!o.type || isFloat(o.type.dtype))) active.add(o);
     }
   }
@@ -30,8 +31,8 @@ export function grad(model: Model, loss: Value, wrt: readonly Value[]): Map<Valu
   for (const n of order.reverse()) {
     const g = n.outputs.map((o) => (o ? (cotangents.get(o) ?? null) : null));
     if (g.every((x) => x === null)) continue;
+    if (!reads(n).some((v) => active.has(v))) continue;
     const needs = n.inputs.map((v) => v !== null && active.has(v));
-    if (!needs.some(Boolean)) continue;
     const vjp = opOf(n)?.vjp;
     if (!vjp || n.subgraphs.length > 0) {
       const domain = n.domain ? `${n.domain}.` : "";

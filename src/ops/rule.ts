@@ -1,0 +1,82 @@
+/** Kinds of gradient rules, named once and instantiated by the families, and what rules read off a node. */
+import type { Node, Value } from "../ir/graph.ts";
+import { constantOf, labelOf } from "../ir/walk.ts";
+import { Fault } from "../tensor/fault.ts";
+import { integersOf } from "../tensor/tensor.ts";
+import { type Build, dtypeOf, shapeOf } from "./build.ts";
+import type { Op } from "./op.ts";
+
+/** What a rule of one tensor in, one tensor of the same shape out gets. */
+export interface Pointwise {
+  readonly b: Build;
+  readonly node: Node;
+  readonly x: Value;
+  readonly y: Value;
+  readonly g: Value;
+  /** A scalar of x's element type. */
+  readonly k: (value: number) => Value;
+}
+
+/** y = f(x) element by element; `dx` gives the cotangent of x. */
+export function unary(dx: (p: Pointwise) => Value): Op {
+  return {
+    vjp({ node, g, b, needs }) {
+      const x = input(node, 0);
+      if (!needs[0]) return [];
+      return [dx({ b, node, x, y: node.outputs[0]!, g: g[0]!, k: (value) => b.scalar(value, dtypeOf(x)) })];
+    },
+  };
+}
+
+/** What a rule of two broadcast operands gets. */
+export interface Operands extends Omit<Pointwise, "x"> {
+  readonly x: Value;
+  readonly z: Value;
+}
+
+/** y = f(x, z) element by element under broadcasting; `dx` and `dz` give cotangents of y's shape, which are then summed down. */
+export function binary(dx: (p: Operands) => Value, dz: (p: Operands) => Value): Op {
+  return {
+    vjp({ node, g, b, needs }) {
+      const [x, z] = [input(node, 0), input(node, 1)];
+      const y = node.outputs[0]!;
+      const p: Operands = { b, node, x, z, y, g: g[0]!, k: (value) => b.scalar(value, dtypeOf(x)) };
+      const down = (c: Value, to: Value) => b.sumTo(c, shapeOf(y), shapeOf(to));
+      return [needs[0] ? down(dx(p), x) : null, needs[1] ? down(dz(p), z) : null];
+    },
+  };
+}
+
+/** The first input is only laid out anew; `back` lays a cotangent out as the input was. */
+export function layout(back: (p: Pointwise) => Value): Op {
+  return unary(back);
+}
+
+/** An op no gradient passes: comparisons, shapes, indices, piecewise constant functions. */
+export const stop: Op = { stops: true };
+
+/** Input `index` of a node. Errors: it is omitted. */
+export function input(node: Node, index: number): Value {
+  const v = node.inputs[index];
+  if (!v) throw refused(node, `input ${index} is missing`);
+  return v;
+}
+
+/** The integers of an input that must be constant, or undefined where it is omitted. */
+export function constantInts(node: Node, index: number): readonly number[] | undefined {
+  const v = node.inputs[index];
+  if (!v) return undefined;
+  const t = constantOf(v);
+  if (!t) throw refused(node, `input ${index} ("${v.name}") is computed; only a constant has a gradient rule`);
+  return integersOf(t);
+}
+
+/** A Fault for a form of an op that has no rule. */
+export function refused(node: Node, why: string): Fault {
+  return new Fault("grad", `no gradient rule for this ${node.opType} (node "${labelOf(node)}"): ${why}`);
+}
+
+/** A non-negative axis of a tensor with `ndim` axes. */
+export function axisOf(axis: number, ndim: number): number {
+  return axis < 0 ? axis + ndim : axis;
+}

@@ -1,0 +1,187 @@
+/** Checks a gradient rule: the gradient of Σ v·y for a random v, against central differences of y, element by element. */
+import { type AttrInput, newModel, type Value } from "../src/ir/graph.ts";
+import { removeDead } from "../src/ir/walk.ts";
+import { Build } from "../src/ops/build.ts";
+import { open, type Session } from "../src/runtime/session.ts";
+import { observeShapes } from "../src/runtime/shapes.ts";
+import { isFloat, sizeOf } from "../src/tensor/dtype.ts";
+import { type Random, random } from "../src/tensor/random.ts";
+import { numbersOf, type Tensor, tensor } from "../src/tensor/tensor.ts";
+import { grad } from "../src/transform/grad.ts";
+
+/** A differentiated input: its shape, and optionally where its elements may lie; default (−2, 2) without zero and without ties. */
+export type Arg = readonly number[] | { readonly shape: readonly number[]; readonly from: number; readonly to: number };
+
+export interface Row {
+  readonly op: string;
+  readonly domain?: string;
+  /** What is special about this row. */
+  readonly note?: string;
+  /** A shape is differentiated, a Tensor is a constant, null is omitted, a number repeats an earlier input (the same Value twice). */
+  readonly inputs: readonly (Arg | Tensor | number | null)[];
+  readonly attrs?: Readonly<Record<string, AttrInput>>;
+  readonly opset?: number;
+  /** Number of outputs; cotangents flow into all float ones, or into those listed in `through`. */
+  readonly outputs?: number;
+  readonly through?: readonly number[];
+  /** ONNX Runtime has no float64 kernel for this op. */
+  readonly float32?: true;
+}
+
+export const nameOf = (r: Row) =>
+  [r.domain ? `${r.domain}.${r.op}` : r.op, r.note, JSON.stringify(r.inputs.map((i) => (isTensor(i) ? "const" : i)))]
+    .filter(Boolean)
+    .join(" ");
+
+const isTensor = (x: Row["inputs"][number]): x is Tensor => typeof x === "object" && x !== null && "dtype" in x;
+
+/** Elements apart from each other and from zero by more than the steps of the differences, in random order. */
+function spread(r: Random, arg: Arg, dtype: "float32" | "float64"): Tensor {
+  const { shape, from, to } = "shape" in arg ? arg : { shape: arg, from: -2, to: 2 };
+  const n = sizeOf(shape);
+  const even = n + (n % 2);
+  const at = r.permutation(even);
+  // Cell centres, a little displaced: with an even count none is zero where the range is symmetric.
+  return tensor(
+    dtype,
+    shape,
+    Array.from({ length: n }, (_, i) => from + ((to - from) * (at[i]! + 0.5 + 0.2 * (r.uniform() - 0.5))) / even),
+  );
+}
+
+/** Largest relative error over all checked elements; Infinity where a gradient is missing or has another shape. */
+export interface Result {
+  readonly error: number;
+  readonly tolerance: number;
+  readonly worst: string;
+}
+
+/** The graph under check: `build` returns the values whose weighted sum is differentiated with respect to `inputs`. */
+export interface Subject {
+  readonly opset?: number;
+  readonly domains?: readonly string[];
+  readonly dtype: "float32" | "float64";
+  readonly inputs: readonly { readonly name: string; readonly value: Tensor }[];
+  readonly build: (b: Build, inputs: readonly Value[]) => readonly Value[];
+}
+
+export function subjectOf(row: Row, seed = 1): Subject {
+  const dtype = row.float32 ? "float32" : "float64";
+  const r = random(seed, nameOf(row));
+  const inputs = row.inputs.flatMap((a, i) =>
+    a === null || isTensor(a) || typeof a === "number" ? [] : [{ name: `x${i}`, value: spread(r, a, dtype) }],
+  );
+  return {
+    dtype,
+    inputs,
+    ...(row.opset ? { opset: row.opset } : {}),
+    ...(row.domain ? { domains: [row.domain] } : {}),
+    build(b, xs) {
+      const given = [...xs];
+      const values: (Value | null)[] = [];
+      for (const a of row.inputs) {
+        if (a === null) values.push(null);
+        else if (typeof a === "number") values.push(values[a]!);
+        else values.push(isTensor(a) ? b.constant(isFloat(a.dtype) ? tensor(dtype, a.shape, numbersOf(a)) : a) : given.shift()!);
+      }
+      const node = b.node(row.op, values, row.attrs, row.outputs ?? 1, row.domain ?? "");
+      return (row.through ?? node.outputs.map((_, i) => i)).map((i) => node.outputs[i]!);
+    },
+  };
+}
+
+/** Runs the check with 1 and 2 threads. Errors: whatever grad() or the runtime say. */
+export async function gradcheck(subject: Subject, seed = 1): Promise<Result> {
+  const { dtype, inputs } = subject;
+  const r = random(seed, "cotangent");
+  // The steps: truncation goes with h⁴, rounding with ε/h.
+  const [h, tolerance] = dtype === "float64" ? [2 ** -10, 1e-7] : [2 ** -6, 2e-4];
+
+  const forward = newModel("gradcheck", subject.opset ?? 17, 10);
+  for (const d of subject.domains ?? []) forward.opsets.set(d, 1);
+  const b = Build.of(forward);
+  const xs = inputs.map(({ name, value }) => forward.graph.input(name, dtype, value.shape));
+  for (const y of subject.build(b, xs)) forward.graph.addOutput(y);
+  const feeds: Record<string, Tensor> = Object.fromEntries(inputs.map(({ name, value }) => [name, value]));
+
+  const model = await observeShapes(forward, feeds);
+  const g = model.graph;
+  const ys = g.outputs.filter((y) => isFloat(y.type!.dtype));
+  const back = Build.of(model, "loss");
+  const vs = ys.map((y) => r.fillNormal(new Float64Array(sizeOf(y.shape!))));
+  const terms = ys.map((y, i) =>
+    back.sum(
+      back.mul(y, back.constant(tensor(dtype, y.shape!, vs[i]!))),
+      y.shape!.map((_, j) => j),
+    ),
+  );
+  // Types of values that were made after the shapes were observed.
+  const typed = (v: Value, shape: readonly number[]) => {
+    v.type = { dtype, shape };
+    return v;
+  };
+  for (const t of terms) {
+    typed(t, []);
+    typed(t.producer!.inputs[0]!, t.producer!.inputs[0]!.producer!.inputs[0]!.shape!);
+  }
+  const loss = terms.slice(1).reduce((a, t) => typed(back.add(a, t), []), terms[0]!);
+  const wrt = inputs.map(({ name }) => g.inputs.find((v) => v.name === name)!);
+  const gradients = grad(model, loss, wrt);
+  const outNames = ys.map((y) => y.name);
+  while (g.outputs.length) g.removeOutput(0);
+  for (const w of wrt) {
+    const c = gradients.get(w);
+    if (!c) throw new Error(`no gradient flows to ${w.name}`);
+    g.addOutput(back.op("Identity", [c]));
+  }
+  removeDead(g);
+
+  const differences = await open(forward, { threads: 1, optimization: "disabled" });
+  const sessions: Session[] = [differences];
+  try {
+    const found: Tensor[][] = [];
+    for (const threads of [1, 2]) {
+      const s = await open(model, { threads, spinning: false });
+      sessions.push(s);
+      const out = await s.run(feeds);
+      found.push(g.outputs.map((o) => out[o.name]!));
+    }
+    const at = async (name: string, value: Tensor, i: number, by: number) => {
+      const moved = Float64Array.from(numbersOf(value));
+      moved[i]! += by;
+      const out = await differences.run({ ...feeds, [name]: tensor(dtype, value.shape, moved) }, outNames);
+      return outNames.map((n) => numbersOf(out[n]!));
+    };
+    let [error, worst] = [0, "none"];
+    for (const [k, { name, value }] of inputs.entries()) {
+      const n = sizeOf(value.shape);
+      const checked = n <= 48 ? Array.from({ length: n }, (_, i) => i) : Array.from(r.permutation(n).slice(0, 24));
+      const got = found.map((f) => numbersOf(f[k]!));
+      const want: number[] = [];
+      for (const i of checked) {
+        const [p1, m1, p2, m2] = [
+          await at(name, value, i, h),
+          await at(name, value, i, -h),
+          await at(name, value, i, 2 * h),
+          await at(name, value, i, -2 * h),
+        ];
+        let sum = 0;
+        for (const [o, v] of vs.entries())
+          for (let j = 0; j < v.length; j++) sum += v[j]! * (8 * (p1[o]![j]! - m1[o]![j]!) - (p2[o]![j]! - m2[o]![j]!));
+        want.push(sum / (12 * h));
+      }
+      const scale = Math.max(1e-3, ...want.map(Math.abs));
+      for (const [t, f] of found.entries()) {
+        if (`${f[k]!.shape}` !== `${value.shape}`) return { error: Infinity, tolerance, worst: `${name} has shape [${f[k]!.shape}]` };
+        checked.forEach((i, j) => {
+          const e = Math.abs(got[t]![i]! - want[j]!) / scale;
+          if (!(e <= error))
+            [error, worst] = [Number.isNaN(e) ? Infinity : e, `${name}[${i}], ${t + 1} threads: ${got[t]![i]} for ${want[j]}`];
+        });
+      }
+    }
+    return { error, tolerance, worst };
+  } finally {
+    for (const s of sessions) await s.release();
+  }
+}
