@@ -1,0 +1,84 @@
+/** BatchNormalization. */
+import type { Value } from "../ir/graph.ts";
+import { sizeOf } from "../tensor/dtype.ts";
+import { Fault } from "../tensor/fault.ts";
+import { tensor } from "../tensor/tensor.ts";
+import { type Build, shapeOf } from "./build.ts";
+import type { Op } from "./op.ts";
+
+/**
+ * Y = scale·(X − mean)/√(var + ε) + B per channel (axis 1), with frozen statistics, or (training_mode = 1) those of the batch.
+ * Frozen it is affine: dX = k₁·dY. With the batch's statistics dX = k₁·dY + k₂·X + k₃ per channel, where, over the n values of a channel,
+ * k₁ = scale·r, k₂ = −k₁·r·dscale/n, k₃ = −k₁·dB/n − k₂·mean, r = 1/√(var + ε), dB = Σ dY, dscale = r·(Σ dY·X − mean·dB).
+ * The batch's statistics are read off outputs 2 and 3 where momentum is 0, and computed again where it is not or they are left out.
+ */
+export const BatchNormalization: Op = {
+  vjp({ node, g, needs, b }) {
+    const [x, scale, , mean, variance] = node.inputs as [Value, Value, Value, Value, Value];
+    const dy = g[0];
+    const batch = node.int("training_mode") === 1;
+    if (!dy || g.slice(1).some((c) => c))
+      throw new Fault("BatchNormalization", "its running statistics have no gradient; use output 1 only");
+    if (node.int("spatial") === 0)
+      throw new Fault("BatchNormalization", "statistics per position have no gradient rule; spatial 1 would be right");
+    if (!batch && node.outputs.filter((o) => o).length > 1)
+      throw new Fault("BatchNormalization", "training outputs before opset 14 have no gradient rule; upgrade the model");
+    const shape = shapeOf(x);
+    const channels = shape[1] ?? 1;
+    const space = sizeOf(shape.slice(2));
+    const n = shape[0]! * space;
+    const epsilon = node.attrs.get("epsilon");
+    const eps = node.float("epsilon") ?? 1e-5;
+    const dtype = x.type?.dtype ?? "float32";
+    const number = (v: number) => b.constant(tensor(dtype, [], [v]));
+    const fill = (v: number) => b.constant(tensor(dtype, [channels], Array<number>(channels).fill(v)), "fill");
+    const affine = (v: Value, k: Value, bias: Value, variance: Value) =>
+      b.op("BatchNormalization", [v, k, bias, fill(0), variance], { epsilon });
+    if (!batch && !needs.slice(1).some(Boolean)) return [affine(dy, scale, fill(0), variance), null, null, null, null];
+
+    const sum = (v: Value) =>
+      space === 1 ? b.sum(b.reshape(v, [n, channels]), [0]) : b.sum(b.sum(b.reshape(v, [shape[0]!, channels, space]), [2]), [0]);
+    const [mu, sigma2] = batch ? statistics(b, x, node.outputs, node.float("momentum") ?? 0.9, sum, n, shape, dtype) : [mean, variance];
+    const r = b.op("Reciprocal", [b.op("Sqrt", [b.add(sigma2, number(eps))])]);
+    const dB = sum(dy);
+    const centred = b.sub(sum(b.mul(dy, x)), b.mul(mu, dB));
+    const dscale = b.mul(centred, r);
+    const k1 = b.mul(scale, r);
+    if (!batch) {
+      return [
+        needs[0] ? affine(dy, scale, fill(0), variance) : null,
+        dscale,
+        dB,
+        needs[3] ? b.neg(b.mul(k1, dB)) : null,
+        needs[4] ? b.mul(b.mul(k1, b.mul(r, dscale)), number(-0.5)) : null,
+      ];
+    }
+    if (!needs[0]) return [null, dscale, dB, null, null];
+    const k2 = b.mul(b.mul(b.mul(k1, r), dscale), number(-1 / n));
+    const k3 = b.sub(b.mul(b.mul(k1, dB), number(-1 / n)), b.mul(k2, mu));
+    const one = fill(1 - eps);
+    return [b.add(affine(dy, k1, k3, one), affine(x, k2, fill(0), one)), dscale, dB, null, null];
+  },
+  macs: (node) => {
+    const x = node.inputs[0]?.shape;
+    return x ? sizeOf(x) : null;
+  },
+};
+
+/** Mean and (biased) variance of the batch per channel. */
+function statistics(
+  b: Build,
+  x: Value,
+  outputs: readonly (Value | null)[],
+  momentum: number,
+  sum: (v: Value) => Value,
+  n: number,
+  shape: readonly number[],
+  dtype: "float32" | string,
+): [Value, Value] {
+  if (momentum === 0 && outputs[1] && outputs[2]) return [outputs[1], outputs[2]];
+  const share = b.constant(tensor(dtype as "float32", [], [1 / n]));
+  const mean = b.mul(sum(x), share);
+  const centred = b.sub(x, b.reshape(mean, [1, shape[1]!, ...shape.slice(2).map(() => 1)]));
+  return [mean, b.mul(sum(b.mul(centred, centred)), share)];
+}
