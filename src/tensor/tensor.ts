@@ -60,7 +60,8 @@ export function valuesOf(t: Tensor): TypedArray {
   const View = views[t.dtype] ?? Uint8Array;
   let bytes = bytesOf(t);
   const width = Math.max(1, dtypes[t.dtype].bits / 8);
-  if (bytes.byteOffset % width !== 0) bytes = bytes.slice();
+  // Not bytes.slice(): a Node Buffer's slice is a view.
+  if (bytes.byteOffset % width !== 0) bytes = new Uint8Array(bytes);
   return new View(bytes.buffer, bytes.byteOffset, Math.floor(bytes.byteLength / width));
 }
 
