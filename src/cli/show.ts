@@ -92,7 +92,7 @@ function text(name: string, size: number, s: Summary, shapes: Shapes | null): st
   const port = (kind: string) => (p: PortSummary) => [
     kind,
     p.name,
-    p.dtype ? printType({ dtype: p.dtype, shape: p.shape }) : "not a tensor",
+    p.dtype ? printType({ dtype: p.dtype, shape: p.shape }) : "?",
   ];
   const ports = [...s.inputs.map(port("in")), ...s.outputs.map(port("out"))];
   const facts = [
