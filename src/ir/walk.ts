@@ -1,6 +1,6 @@
 /** Ways through a graph: order, reachability, what is behind a value. */
 import { Fault } from "../tensor/fault.ts";
-import type { Tensor } from "../tensor/tensor.ts";
+import { stringTensor, type Tensor, tensor } from "../tensor/tensor.ts";
 import type { Graph, Node, Value } from "./graph.ts";
 
 /** Values a node reads: its inputs and whatever its subgraphs take from outside them. */
@@ -32,7 +32,7 @@ export function sorted(graph: Graph): Node[] {
       state.set(node, 1);
       const deps = reads(node)
         .map((v) => v.producer)
-        .filter((n): n is Node => n !== null && n.graph === graph && n !== node);
+        .filter((n): n is Node => n !== null && n.graph === graph);
       stack.push({ node, deps, next: 0 });
     };
     push(root);
@@ -69,20 +69,18 @@ export function* allGraphs(graph: Graph): Generator<Graph> {
   for (const n of graph.nodes) for (const g of n.subgraphs) yield* allGraphs(g);
 }
 
-/** Remove nodes and initializers that no output needs; returns how many nodes went. Graph inputs stay. */
+/** Remove nodes and initializers that no output needs, in subgraphs too; returns how many nodes went. Graph inputs stay. */
 export function removeDead(graph: Graph): number {
   let removed = 0;
-  for (const g of allGraphs(graph)) {
-    for (const n of sorted(g).reverse()) {
-      if (n.outputs.every((o) => !o || o.uses.size === 0)) {
-        g.remove(n);
-        removed++;
-      }
-    }
+  // Backwards, so that whatever only dead nodes and subgraphs read is dead by the time it is reached.
+  for (const n of sorted(graph).reverse()) {
+    if (n.outputs.every((o) => !o || o.uses.size === 0)) {
+      graph.remove(n);
+      removed++;
+    } else for (const sub of n.subgraphs) removed += removeDead(sub);
   }
-  for (const g of allGraphs(graph)) {
-    for (const v of [...g.initializers]) if (v.uses.size === 0 && !g.inputs.includes(v)) g.initializers.delete(v);
-  }
+  const inputs = new Set(graph.inputs);
+  for (const v of [...graph.initializers]) if (v.uses.size === 0 && !inputs.has(v)) graph.initializers.delete(v);
   return removed;
 }
 
@@ -91,9 +89,15 @@ export function constantOf(value: Value | null | undefined): Tensor | null {
   if (!value) return null;
   if (value.data) return value.data;
   const p = value.producer;
-  if (p?.opType === "Constant" && p.domain === "") {
-    const a = p.attrs.get("value");
-    if (a?.type === "tensor") return a.value;
+  if (p?.opType !== "Constant" || p.domain !== "") return null;
+  for (const [name, a] of p.attrs) {
+    if ((name === "value" || name === "sparse_value") && a.type === "tensor") return a.value;
+    if (name === "value_int" && a.type === "int") return tensor("int64", [], [a.value]);
+    if (name === "value_ints" && a.type === "ints") return tensor("int64", [a.value.length], a.value);
+    if (name === "value_float" && a.type === "float") return tensor("float32", [], [a.value]);
+    if (name === "value_floats" && a.type === "floats") return tensor("float32", [a.value.length], a.value);
+    if (name === "value_string" && a.type === "string") return stringTensor([], [a.value]);
+    if (name === "value_strings" && a.type === "strings") return stringTensor([a.value.length], a.value);
   }
   return null;
 }

@@ -79,10 +79,21 @@ export function intRange(dtype: DType): [min: number, max: number] {
 const f32 = new Float32Array(1);
 const u32 = new Uint32Array(f32.buffer);
 
+/** float32 bits of a number rounded to odd: whatever is cut off stays visible in the last bit, so that a second rounding is exact. */
+function oddBits(x: number): number {
+  f32[0] = x;
+  const near = f32[0]!;
+  let b = u32[0]!;
+  if (near !== x && !Number.isNaN(x)) {
+    if (Math.abs(near) > Math.abs(x)) b--;
+    b |= 1;
+  }
+  return b >>> 0;
+}
+
 /** IEEE half bits of a number, round to nearest even, overflow to infinity. */
 export function toHalf(x: number): number {
-  f32[0] = x;
-  const b = u32[0]!;
+  const b = oddBits(x);
   const sign = (b >>> 16) & 0x8000;
   const e = (b >>> 23) & 0xff;
   let m = b & 0x7fffff;
@@ -103,46 +114,101 @@ export function toHalf(x: number): number {
   return sign | (rest > 0x1000 || (rest === 0x1000 && half & 1) ? half + 1 : half);
 }
 
-/** Bits of a small float with `eb` exponent and `mb` mantissa bits → number; `fn`/`uz` are ONNX's finite-only spellings. */
-function decodeFloat(bits: number, eb: number, mb: number, bias: number, style: "ieee" | "fn" | "fnuz"): number {
-  const sign = bits >>> (eb + mb) ? -1 : 1;
-  const e = (bits >>> mb) & ((1 << eb) - 1);
-  const m = bits & ((1 << mb) - 1);
-  if (style === "fnuz" && e === 0 && m === 0 && sign < 0) return Number.NaN;
-  if (style === "ieee" && e === (1 << eb) - 1) return m ? Number.NaN : sign * Infinity;
-  if (style === "fn" && eb === 4 && e === 15 && m === 7) return Number.NaN;
-  return sign * (e === 0 ? m * 2 ** (1 - bias - mb) : (1 + m / (1 << mb)) * 2 ** (e - bias));
+/** bfloat16 bits of a number, round to nearest even, overflow to infinity. */
+export function toBfloat16(x: number): number {
+  if (Number.isNaN(x)) return 0x7fc0;
+  const b = oddBits(x);
+  return (b + 0x7fff + ((b >>> 16) & 1)) >>> 16;
+}
+
+interface SmallFloat {
+  readonly exponent: number;
+  readonly mantissa: number;
+  readonly bias: number;
+  /** Code of the largest finite number: what conversions saturate to. */
+  readonly max: number;
+  /** Code of NaN; null: the type has none, and NaN becomes its largest number (as ONNX's Cast does). */
+  readonly nan: number | null;
+  /** Code of infinity, null where there is none. */
+  readonly infinity: number | null;
+}
+
+/** Layouts of the small floats, as ONNX's notes on float8 and float4 give them; "uz": the code of −0 is NaN. */
+const layouts: Partial<Record<DType, SmallFloat>> = {
+  float16: { exponent: 5, mantissa: 10, bias: 15, max: 0x7bff, nan: 0x7e00, infinity: 0x7c00 },
+  float8e4m3fn: { exponent: 4, mantissa: 3, bias: 7, max: 0x7e, nan: 0x7f, infinity: null },
+  float8e4m3fnuz: { exponent: 4, mantissa: 3, bias: 8, max: 0x7f, nan: 0x80, infinity: null },
+  float8e5m2: { exponent: 5, mantissa: 2, bias: 15, max: 0x7b, nan: 0x7f, infinity: 0x7c },
+  float8e5m2fnuz: { exponent: 5, mantissa: 2, bias: 16, max: 0x7f, nan: 0x80, infinity: null },
+  float4e2m1: { exponent: 2, mantissa: 1, bias: 1, max: 0x7, nan: null, infinity: null },
+};
+
+/**
+ * Code of the float8 or float4 number nearest to `x`, ties to even, saturating at the largest finite number (infinities too): ONNX's Cast
+ * with its defaults. float8e8m0, which holds positive powers of two only, rounds up (Cast's default `round_mode`); whatever is not positive becomes its least.
+ */
+export function encodeSmallFloat(dtype: DType, x: number): number {
+  if (dtype === "float16") return toHalf(x);
+  if (dtype === "bfloat16") return toBfloat16(x);
+  if (dtype === "float8e8m0") {
+    if (Number.isNaN(x)) return 255;
+    if (x <= 2 ** -127) return 0;
+    const e = exponentOf(x);
+    return Math.min(254, e + (x > 2 ** e ? 1 : 0) + 127);
+  }
+  const l = layouts[dtype];
+  if (!l) throw new Fault("dtype", `${dtype} is not a small float`);
+  const negative = 1 << (l.exponent + l.mantissa);
+  if (Number.isNaN(x)) return l.nan ?? l.max;
+  const sign = x < 0 || Object.is(x, -0) ? negative : 0;
+  const a = Math.abs(x);
+  const least = 1 - l.bias;
+  const e = a === 0 ? least : Math.max(exponentOf(a), least);
+  // The hidden bit of a normal number carries into the exponent, and so does rounding up.
+  const code = e > 128 ? l.max : Math.min(l.max, (e - least) * (1 << l.mantissa) + roundEven(a * 2 ** (l.mantissa - e)));
+  // −0 where its code means NaN.
+  return code === 0 && l.nan === negative ? 0 : sign | code;
+}
+
+/** ⌊log₂ x⌋ of a positive number, exactly. */
+function exponentOf(x: number): number {
+  let e = Math.floor(Math.log2(x));
+  if (2 ** e > x) e--;
+  else if (2 ** (e + 1) <= x) e++;
+  return e;
 }
 
 /** The number a float code of at most 16 bits stands for. */
 export function decodeSmallFloat(dtype: DType, bits: number): number {
-  switch (dtype) {
-    case "float16":
-      return decodeFloat(bits, 5, 10, 15, "ieee");
-    case "bfloat16":
-      u32[0] = bits << 16;
-      return f32[0]!;
-    case "float8e4m3fn":
-      return decodeFloat(bits, 4, 3, 7, "fn");
-    case "float8e4m3fnuz":
-      return decodeFloat(bits, 4, 3, 8, "fnuz");
-    case "float8e5m2":
-      return decodeFloat(bits, 5, 2, 15, "ieee");
-    case "float8e5m2fnuz":
-      return decodeFloat(bits, 5, 2, 16, "fnuz");
-    case "float4e2m1":
-      return decodeFloat(bits, 2, 1, 1, "fn");
-    case "float8e8m0":
-      return bits === 255 ? Number.NaN : 2 ** (bits - 127);
-    default:
-      throw new Fault("dtype", `${dtype} is not a small float`);
+  if (dtype === "bfloat16") {
+    u32[0] = bits << 16;
+    return f32[0]!;
   }
+  if (dtype === "float8e8m0") return bits === 255 ? Number.NaN : 2 ** (bits - 127);
+  const l = layouts[dtype];
+  if (!l) throw new Fault("dtype", `${dtype} is not a small float`);
+  const negative = 1 << (l.exponent + l.mantissa);
+  const code = bits & (negative - 1);
+  const sign = bits & negative ? -1 : 1;
+  if (bits === l.nan || code > Math.max(l.max, l.infinity ?? 0)) return Number.NaN;
+  if (code === l.infinity) return sign * Infinity;
+  const e = code >>> l.mantissa;
+  const m = code & ((1 << l.mantissa) - 1);
+  return sign * (e === 0 ? m * 2 ** (1 - l.bias - l.mantissa) : (1 + m / (1 << l.mantissa)) * 2 ** (e - l.bias));
 }
 
-/** bfloat16 bits of a number, round to nearest even. */
-export function toBfloat16(x: number): number {
-  f32[0] = x;
-  const b = u32[0]!;
-  if (Number.isNaN(x)) return 0x7fc0;
-  return (b + 0x7fff + ((b >>> 16) & 1)) >>> 16;
+const tables = new Map<DType, Float32Array>();
+
+/** The numbers of all codes of a small float, computed once. */
+export function smallFloats(dtype: DType): Float32Array {
+  let table = tables.get(dtype);
+  if (!table)
+    tables.set(dtype, (table = Float32Array.from({ length: 2 ** dtypes[dtype].bits }, (_, code) => decodeSmallFloat(dtype, code))));
+  return table;
+}
+
+/** Round half to even, as ONNX's QuantizeLinear and Round do. */
+export function roundEven(x: number): number {
+  const r = Math.round(x);
+  return r - x === 0.5 && r % 2 !== 0 ? r - 1 : r;
 }

@@ -1,11 +1,14 @@
 /** Tensors: a dtype, a shape and bytes that may be read only when needed. */
-import { byteLengthOf, type DType, decodeSmallFloat, dtypes, intRange, sizeOf, toBfloat16, toHalf } from "./dtype.ts";
+import { byteLengthOf, type DType, dtypes, encodeSmallFloat, intRange, roundEven, sizeOf, smallFloats } from "./dtype.ts";
 import { Fault } from "./fault.ts";
 
 /** Bytes that are read when asked for and not kept: a slice of a file. */
 export interface LazyBytes {
   readonly byteLength: number;
-  read(): Uint8Array;
+  /** The bytes from `start` (default 0) to before `end` (default all). */
+  read(start?: number, end?: number): Uint8Array;
+  /** Where they are stored, if in a file. */
+  readonly file?: { readonly path: string; readonly offset: number };
 }
 
 /**
@@ -33,9 +36,17 @@ export type TypedArray =
   | BigInt64Array
   | BigUint64Array;
 
-const views: Partial<Record<DType, new (b: ArrayBufferLike, o: number, n: number) => TypedArray>> = {
+interface View {
+  new (buffer: ArrayBufferLike, offset: number, length: number): TypedArray;
+  readonly BYTES_PER_ELEMENT: number;
+}
+
+const views: Partial<Record<DType, View>> = {
   float32: Float32Array,
   float64: Float64Array,
+  complex64: Float32Array,
+  complex128: Float64Array,
+  uint8: Uint8Array,
   int8: Int8Array,
   int16: Int16Array,
   uint16: Uint16Array,
@@ -54,15 +65,15 @@ export function bytesOf(t: Tensor): Uint8Array {
 
 /**
  * The tensor's elements as a typed array: a view where alignment allows, else a copy. float16 and bfloat16 give their bits
- * (Uint16Array); bool, float8 and packed types give bytes. Never write into the result: see {@link numbersOf} for a copy to change.
+ * (Uint16Array); bool, float8 and packed types give bytes, complex ones pairs of real and imaginary part. Never write into the result: see {@link numbersOf} for a copy to change.
  */
 export function valuesOf(t: Tensor): TypedArray {
-  const View = views[t.dtype] ?? Uint8Array;
+  const View: View = views[t.dtype] ?? Uint8Array;
   let bytes = bytesOf(t);
-  const width = Math.max(1, dtypes[t.dtype].bits / 8);
+  const width = View.BYTES_PER_ELEMENT;
   // Not bytes.slice(): a Node Buffer's slice is a view.
   if (bytes.byteOffset % width !== 0) bytes = new Uint8Array(bytes);
-  return new View(bytes.buffer, bytes.byteOffset, Math.floor(bytes.byteLength / width));
+  return new View(bytes.buffer, bytes.byteOffset, bytes.byteLength / width);
 }
 
 /** The tensor's elements as numbers in a fresh Float32Array (Float64Array for float64, int32, uint32 and 64-bit integers). */
@@ -73,15 +84,16 @@ export function numbersOf(t: Tensor): Float32Array | Float64Array {
   const wide = (bits >= 32 && t.dtype !== "float32") || bits === 64;
   const out = wide ? new Float64Array(n) : new Float32Array(n);
   const v = valuesOf(t);
+  const floats = kind === "f" && bits <= 16 ? smallFloats(t.dtype) : null;
   if (bits < 8) {
     const per = 8 / bits;
     const mask = (1 << bits) - 1;
     for (let i = 0; i < n; i++) {
       const code = ((v[Math.floor(i / per)] as number) >> ((i % per) * bits)) & mask;
-      out[i] = kind === "f" ? decodeSmallFloat(t.dtype, code) : kind === "i" && code >> (bits - 1) ? code - (1 << bits) : code;
+      out[i] = floats ? floats[code]! : kind === "i" && code >> (bits - 1) ? code - (1 << bits) : code;
     }
-  } else if (kind === "f" && bits <= 16) {
-    for (let i = 0; i < n; i++) out[i] = decodeSmallFloat(t.dtype, v[i] as number);
+  } else if (floats) {
+    for (let i = 0; i < n; i++) out[i] = floats[v[i] as number]!;
   } else if (bits === 64 && kind !== "f") {
     for (let i = 0; i < n; i++) out[i] = Number(v[i]);
   } else out.set(v as Float32Array);
@@ -95,43 +107,39 @@ export function floatsOf(t: Tensor): Float32Array {
 }
 
 /**
- * A tensor from numbers (or bigints, or a typed array of the dtype's own kind). Integers are rounded half to even and saturated;
- * floats are rounded to nearest even. Errors: a length that does not match the shape.
+ * A tensor from numbers or bigints; a typed array of the dtype's own kind is used as it is, without a copy. Integers are rounded half to
+ * even and saturated; floats are rounded to nearest even, float8 and float4 saturated (ONNX's Cast). Errors: a length that does not match
+ * the shape; NaN for an integer type.
  */
 export function tensor(dtype: DType, shape: readonly number[], values: ArrayLike<number> | ArrayLike<bigint>): Tensor {
   const n = sizeOf(shape);
   if (values.length !== n) throw new Fault("tensor", `shape [${shape}] needs ${n} values; got ${values.length}`);
-  const View = views[dtype];
-  if (View && values instanceof View && dtype !== "float16" && dtype !== "bfloat16") return wrap(dtype, shape, values);
   const { bits, kind } = dtypes[dtype];
   if (kind === "s" || kind === "c") throw new Fault("tensor", `cannot make ${dtype} elements from numbers`);
+  const View = views[dtype];
+  const coded = kind === "f" && bits <= 16;
+  if (View && values instanceof View && !coded) return wrap(dtype, shape, values);
   const bytes = new Uint8Array(byteLengthOf(dtype, shape));
   const num = (i: number) => Number(values[i]);
   if (bits === 64 && kind !== "f") {
-    const out = new BigInt64Array(bytes.buffer);
-    for (let i = 0; i < n; i++) out[i] = typeof values[i] === "bigint" ? (values[i] as bigint) : toInt64(num(i));
+    const out = kind === "i" ? new BigInt64Array(bytes.buffer) : new BigUint64Array(bytes.buffer);
+    const to = kind === "i" ? toInt64 : toUint64;
+    for (let i = 0; i < n; i++) out[i] = to(values[i]!);
   } else if (dtype === "float32" || dtype === "float64") {
     const out = dtype === "float32" ? new Float32Array(bytes.buffer) : new Float64Array(bytes.buffer);
     for (let i = 0; i < n; i++) out[i] = num(i);
-  } else if (dtype === "float16" || dtype === "bfloat16") {
-    const out = new Uint16Array(bytes.buffer);
-    for (let i = 0; i < n; i++) out[i] = dtype === "float16" ? toHalf(num(i)) : toBfloat16(num(i));
   } else if (kind === "b") {
     for (let i = 0; i < n; i++) bytes[i] = num(i) ? 1 : 0;
-  } else if (kind === "f") {
-    throw new Fault("tensor", `cannot make ${dtype} elements from numbers yet; convert to codes and use uint8`);
   } else {
-    const [min, max] = intRange(dtype);
+    const [min, max] = coded ? [0, 0] : intRange(dtype);
+    const code = (i: number) => (coded ? encodeSmallFloat(dtype, num(i)) : toInteger(num(i), min, max, dtype));
     if (bits < 8) {
       const per = 8 / bits;
       const mask = (1 << bits) - 1;
-      for (let i = 0; i < n; i++) {
-        const code = clampRound(num(i), min, max) & mask;
-        bytes[Math.floor(i / per)]! |= code << ((i % per) * bits);
-      }
+      for (let i = 0; i < n; i++) bytes[Math.floor(i / per)]! |= (code(i) & mask) << ((i % per) * bits);
     } else {
       const out = new (View ?? Uint8Array)(bytes.buffer, 0, n);
-      for (let i = 0; i < n; i++) out[i] = clampRound(num(i), min, max);
+      for (let i = 0; i < n; i++) out[i] = code(i);
     }
   }
   return { dtype, shape: [...shape], data: bytes };
@@ -142,11 +150,18 @@ export function wrap(dtype: DType, shape: readonly number[], values: ArrayBuffer
   return { dtype, shape: [...shape], data: new Uint8Array(values.buffer, values.byteOffset, values.byteLength) };
 }
 
+/** A tensor of strings. */
+export function stringTensor(shape: readonly number[], values: readonly string[]): Tensor {
+  if (values.length !== sizeOf(shape)) throw new Fault("tensor", `shape [${shape}] needs ${sizeOf(shape)} strings; got ${values.length}`);
+  const encoder = new TextEncoder();
+  return { dtype: "string", shape: [...shape], data: new Uint8Array(0), strings: values.map((s) => encoder.encode(s)) };
+}
+
 export function scalar(dtype: DType, value: number): Tensor {
   return tensor(dtype, [], [value]);
 }
 
-/** The elements as plain integers; for shapes, axes and indices. Errors: an element outside the safe integers. */
+/** The elements as plain numbers; for shapes, axes and indices (an int64 beyond 2⁵³ loses its last digits: ONNX's "to the end" still is). */
 export function integersOf(t: Tensor): number[] {
   return Array.from(numbersOf(t), (x) => x);
 }
@@ -157,19 +172,24 @@ export function reshape(t: Tensor, shape: readonly number[]): Tensor {
   return { ...t, shape: [...shape], source: undefined };
 }
 
-/** Round half to even, as ONNX's QuantizeLinear and Round do. */
-export function roundEven(x: number): number {
-  const r = Math.round(x);
-  return r - x === 0.5 && r % 2 !== 0 ? r - 1 : r;
-}
-
-function clampRound(x: number, min: number, max: number): number {
+function toInteger(x: number, min: number, max: number, dtype: DType): number {
+  if (Number.isNaN(x)) throw new Fault("tensor", `NaN is no ${dtype}`);
   return Math.min(max, Math.max(min, roundEven(x)));
 }
 
-/** int64 of a number, saturating (so that Infinity is ONNX's "to the end"). */
-export function toInt64(x: number): bigint {
-  if (x >= 2 ** 63) return 2n ** 63n - 1n;
-  if (x <= -(2 ** 63)) return -(2n ** 63n);
-  return BigInt(Math.trunc(x));
+/** int64 of a number, rounded half to even and saturating (so that Infinity is ONNX's "to the end"). Errors: NaN. */
+export function toInt64(x: number | bigint): bigint {
+  return toBigInt(x, -(2n ** 63n), 2n ** 63n - 1n, "int64");
+}
+
+/** uint64 of a number, as {@link toInt64}. */
+export function toUint64(x: number | bigint): bigint {
+  return toBigInt(x, 0n, 2n ** 64n - 1n, "uint64");
+}
+
+function toBigInt(x: number | bigint, min: bigint, max: bigint, dtype: DType): bigint {
+  if (Number.isNaN(x)) throw new Fault("tensor", `NaN is no ${dtype}`);
+  if (x <= min) return min;
+  if (x >= max) return max;
+  return typeof x === "bigint" ? x : BigInt(roundEven(x));
 }
