@@ -109,9 +109,9 @@ test("layout goes there and back, reshape keeps the elements", () => {
 test("a preprocessing from text, and what is wrong with one", () => {
   expect(preprocessing("scale:by=255").params).toEqual({ of: "", by: 255 });
   expect(preprocessing("scale").params).toEqual({ of: "", by: 255 });
-  expect(() => preprocessing("scales:by=2")).toThrow('there is no "scales"; scale, meanStd, layout, cast, reshape would be right');
+  expect(() => preprocessing("scales:by=2")).toThrow('unknown name "scales"; there are scale, meanStd, layout, cast, reshape');
   expect(() => preprocessing("scale:of=x,to=2")).toThrow('scale: unknown parameter "to"; it takes of, by');
-  expect(() => preprocessing("scale:2")).toThrow('written name=value; got "2"');
+  expect(() => preprocessing("scale:2")).toThrow('scale: "2" is not name=value');
   expect(() => preprocessing("meanStd:mean=1//2")).toThrow("mean must be numbers with / between them");
   expect(() => preprocess(image, ["scale:of=y"])).toThrow('the data has no array "y"; it has image, labels');
 });

@@ -13,8 +13,11 @@ export interface Dataset {
   readonly names: readonly string[];
   /** False: every example is a whole feed with a shape of its own, to be taken one at a time. */
   readonly stackable: boolean;
-  /** The examples at `indices`, stacked along axis 0. */
-  take(indices: ArrayLike<number>): Batch;
+  /**
+   * The examples at `indices`, stacked along axis 0. Arrays of the same shape and element type in `into` may be overwritten and given back
+   * (training reads every batch into the same memory); a dataset need not.
+   */
+  take(indices: ArrayLike<number>, into?: Batch): Batch;
 }
 
 /** A dataset over arrays that share their first axis. Errors: no arrays, or first axes that differ. */
@@ -32,7 +35,7 @@ export function fromArrays(arrays: Batch): Dataset {
     length,
     names,
     stackable: true,
-    take(indices) {
+    take(indices, into) {
       const out: Record<string, Tensor> = {};
       for (const n of names) {
         const t = arrays[n]!;
@@ -40,13 +43,15 @@ export function fromArrays(arrays: Batch): Dataset {
         loaded.set(n, from);
         const item = t.shape.slice(1);
         const width = (sizeOf(item) * dtypes[t.dtype].bits) / 8;
-        const data = new Uint8Array(indices.length * width);
+        const reuse = into?.[n];
+        const fits = reuse?.data instanceof Uint8Array && reuse.dtype === t.dtype && reuse.data.length === indices.length * width;
+        const data = fits ? (reuse.data as Uint8Array) : new Uint8Array(indices.length * width);
         for (let i = 0; i < indices.length; i++) {
           const at = indices[i]!;
           if (!(at >= 0 && at < length)) throw new Fault("data", `example ${at} of ${length} was asked for`);
           data.set(from.subarray(at * width, (at + 1) * width), i * width);
         }
-        out[n] = { dtype: t.dtype, shape: [indices.length, ...item], data };
+        out[n] = fits ? reuse : { dtype: t.dtype, shape: [indices.length, ...item], data };
       }
       return out;
     },
@@ -74,6 +79,10 @@ export function subset(data: Dataset, indices: ArrayLike<number>): Dataset {
     length: indices.length,
     names: data.names,
     stackable: data.stackable,
-    take: (at) => data.take(Array.from(at, (i) => indices[i]!)),
+    take: (at, into) =>
+      data.take(
+        Array.from(at, (i) => indices[i]!),
+        into,
+      ),
   };
 }

@@ -112,3 +112,37 @@ export function parseParams<P extends Params>(where: string, params: P, raw: unk
   }
   return out as ValuesOf<P>;
 }
+
+/** A maker with declared parameters: called in code with some of them, with `from` on JSON or text. */
+export interface Declared<P extends Params, T> {
+  (params?: Partial<ValuesOf<P>>): T;
+  from(raw: unknown): T;
+  readonly doc: string;
+  readonly params: P;
+}
+
+/** What `make` makes of checked parameters (an optimizer, a loss, a schedule), in both spellings. */
+export function declare<const P extends Params, T>(name: string, doc: string, params: P, make: (values: ValuesOf<P>) => T): Declared<P, T> {
+  const from = (raw: unknown) => make(parseParams(name, params, raw));
+  return Object.assign((values?: Partial<ValuesOf<P>>) => from(values), { from, doc, params });
+}
+
+/** `name:a=1,b=2` → its name and its values as text. A comma parts values only where a `name=` follows, so selectors may hold commas. */
+export function parseCall(text: string): { readonly name: string; readonly values: Readonly<Record<string, string>> } {
+  const colon = text.indexOf(":");
+  const name = (colon < 0 ? text : text.slice(0, colon)).trim();
+  const values: Record<string, string> = {};
+  for (const part of colon < 0 ? [] : text.slice(colon + 1).split(/,(?=\s*\w+=)/)) {
+    const equals = part.indexOf("=");
+    if (equals < 0) throw new Fault(name, `"${part}" is not name=value; write ${name}:name=value,name=value`);
+    values[part.slice(0, equals).trim()] = part.slice(equals + 1).trim();
+  }
+  return { name, values };
+}
+
+/** What a text like "adam:learningRate=1e-3" calls for, out of a table of makers. Errors: a name that is not in it, a wrong parameter. */
+export function called<T>(where: string, table: Readonly<Record<string, { from(raw: unknown): T }>>, text: string): T {
+  const { name, values } = parseCall(text);
+  if (!Object.hasOwn(table, name)) throw new Fault(where, `unknown name "${name}"; there are ${Object.keys(table).join(", ")}`);
+  return table[name]!.from(values);
+}

@@ -3,7 +3,7 @@ import { type DType, dtypes, sizeOf } from "../tensor/dtype.ts";
 import { Fault } from "../tensor/fault.ts";
 import { bytesOf, numbersOf, reshape as reshaped, type Tensor, tensor } from "../tensor/tensor.ts";
 import type { Dataset } from "./dataset.ts";
-import { choice, int, number, type Param, type Params, parseParams, text, type ValuesOf } from "./params.ts";
+import { called, choice, int, number, type Param, type Params, parseParams, text, type ValuesOf } from "./params.ts";
 
 export interface Preprocessing {
   readonly name: string;
@@ -152,15 +152,7 @@ const all = { scale, meanStd, layout, cast, reshape } as const;
 
 /** A preprocessing from text: `scale:by=255`, `meanStd:mean=0.5/0.5/0.5,std=0.2/0.2/0.2`, `layout:to=nchw,of=image`. Errors: an unknown name, a wrong parameter. */
 export function preprocessing(call: string): Preprocessing {
-  const [, name, rest] = /^([^:]*):?(.*)$/s.exec(call)!;
-  if (!Object.hasOwn(all, name!)) throw new Fault("preprocess", `there is no "${name}"; ${Object.keys(all).join(", ")} would be right`);
-  const raw: Record<string, string> = {};
-  for (const pair of rest!.split(",").filter((p) => p !== "")) {
-    const eq = pair.indexOf("=");
-    if (eq < 1) throw new Fault(name!, `parameters are written name=value; got "${pair}"`);
-    raw[pair.slice(0, eq)] = pair.slice(eq + 1);
-  }
-  return all[name as keyof typeof all].from(raw);
+  return called<Preprocessing>("preprocess", all, call);
 }
 
 /** The dataset after these preprocessings, one after the other; examples are worked on as they are taken. */

@@ -61,7 +61,7 @@ test.each([
 });
 
 test("malformed step text is refused", () => {
-  expect(() => parseStep("fade:0.9", known)).toThrow('fade: "0.9" is not name=value; a step is written fade:name=value,name=value');
+  expect(() => parseStep("fade:0.9", known)).toThrow('fade: "0.9" is not name=value; write fade:name=value,name=value');
 });
 
 test("the version is package.json's", () => {

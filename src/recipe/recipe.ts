@@ -1,5 +1,5 @@
 /** Recipes: steps as JSON, and as text on a command line. Names, ranges and defaults come from the techniques' own declarations. */
-
+import { parseCall } from "../data/params.ts";
 import * as all from "../techniques/index.ts";
 import type { Step, Technique } from "../techniques/technique.ts";
 import { Fault } from "../tensor/fault.ts";
@@ -72,19 +72,6 @@ export function stepJson(step: Step): StepJson {
 export function parseStep(text: string, known: Techniques = techniques): Step {
   const { name, values } = parseCall(text);
   return techniqueOf(name, known).from(values);
-}
-
-/** `name:a=1,b=2` → its name and values as text. */
-export function parseCall(text: string): { name: string; values: Record<string, string> } {
-  const colon = text.indexOf(":");
-  const name = (colon < 0 ? text : text.slice(0, colon)).trim();
-  const values: Record<string, string> = {};
-  for (const part of colon < 0 ? [] : text.slice(colon + 1).split(/,(?=\s*\w+=)/)) {
-    const equals = part.indexOf("=");
-    if (equals < 0) throw new Fault(name, `"${part}" is not name=value; a step is written ${name}:name=value,name=value`);
-    values[part.slice(0, equals).trim()] = part.slice(equals + 1).trim();
-  }
-  return { name, values };
 }
 
 /** A step in short, as one writes it: only what differs from the defaults. */

@@ -60,18 +60,27 @@ export function fixedBatch(model: Model): number | null {
   return null;
 }
 
-/** The tensor as an input takes it. */
+/** The tensor as an input takes it, looked through for NaN. */
 function fitting(v: Value, t: Tensor, at: number): Tensor {
+  refuseNaN(v.name, t, (i) => at + i);
+  return converted(v, t);
+}
+
+/** Errors: a NaN in a batch of floats, by the number `exampleOf` gives its row. */
+export function refuseNaN(name: string, t: Tensor, exampleOf: (row: number) => number): void {
+  if (t.dtype !== "float32" && t.dtype !== "float64") return;
+  const values = valuesOf(t) as Float32Array;
+  for (let i = 0; i < values.length; i++)
+    if (Number.isNaN(values[i]))
+      throw new Fault(`data: array "${name}"`, `holds NaN (example ${exampleOf(Math.floor(i / (values.length / (t.shape[0] || 1))))})`);
+}
+
+/** A batch's tensor in the element type that an input takes. Errors: a shape it does not take, a type of another kind. */
+export function converted(v: Value, t: Tensor): Tensor {
   const where = `data: array "${v.name}"`;
   const type = v.type;
   if (type?.shape && (type.shape.length !== t.shape.length || type.shape.some((d, i) => typeof d === "number" && d !== t.shape[i]))) {
     throw new Fault(where, `a batch has the shape [${t.shape}]; the model takes [${type.shape.map((d) => d ?? "?")}]`);
-  }
-  if (t.dtype === "float32" || t.dtype === "float64") {
-    const values = valuesOf(t) as Float32Array;
-    for (let i = 0; i < values.length; i++)
-      if (Number.isNaN(values[i]))
-        throw new Fault(where, `holds NaN (example ${at + Math.floor(i / (values.length / (t.shape[0] || 1)))})`);
   }
   if (!type || type.dtype === t.dtype) return t;
   if (kindOf(type.dtype) !== kindOf(t.dtype) || t.strings)

@@ -1,0 +1,175 @@
+/** Losses: each appends nodes to the graph, and inputs named as the dataset's arrays. All are means over the batch. */
+
+import type { Batch } from "../data/dataset.ts";
+import { called, declare, int, number, optional, text } from "../data/params.ts";
+import type { Value } from "../ir/graph.ts";
+import type { Build } from "../ops/build.ts";
+import { dtypes, isFloat } from "../tensor/dtype.ts";
+import { Fault } from "../tensor/fault.ts";
+import { numbersOf, type Tensor, tensor } from "../tensor/tensor.ts";
+
+/** What a loss is attached to. */
+export interface Site {
+  readonly b: Build;
+  /** A float32 output of the model by name; null: its first one. `logits`: what goes into its Softmax, where it ends in one. */
+  output(name: string | null, logits: boolean): Value;
+  /** The dataset's array of that name as an input of the graph. */
+  array(name: string): Value;
+  /** That array's tensor for some batch: its dtype and number of axes. */
+  sample(name: string): Tensor;
+}
+
+/** A target and the output it is compared with: their shapes must be equal. */
+export interface Pair {
+  readonly array: string;
+  readonly target: Value;
+  readonly output: Value;
+  /** The array holds class numbers for this axis of the output; `ignore` stands for "no class". */
+  readonly classes?: { readonly axis: number; readonly ignore: number | null };
+}
+
+export interface Attached {
+  /** The loss, a scalar. */
+  readonly value: Value;
+  readonly pairs: readonly Pair[];
+}
+
+export interface Loss {
+  readonly name: string;
+  attach(site: Site): Attached;
+}
+
+const output = optional(text("", { doc: "the model's output it works on; null: the first" }));
+const axis = int(-1, { doc: "the axis of the classes" });
+const temperature = number(1, { min: 1e-3, doc: "divides the logits: higher gives softer targets" });
+
+/**
+ * −Σ target·log softmax(logits), mean over examples (and positions). Labels are class numbers, or probabilities of the logits' shape.
+ * With label smoothing ε the target is (1 − ε)·onehot + ε/classes (Szegedy et al. 2016). A model that ends in a Softmax is trained on what goes into it.
+ */
+export const crossEntropy = declare(
+  "crossEntropy",
+  "cross-entropy of logits with class numbers or probabilities",
+  {
+    labels: text("labels", { doc: "the array of class numbers, or of probabilities" }),
+    labelSmoothing: number(0, { min: 0, max: 1, doc: "share of the target spread evenly over all classes" }),
+    ignore: optional(int(-100, { doc: "a class number that stands for none: such positions do not count" })),
+    axis,
+    output,
+  },
+  ({ labels, labelSmoothing, ignore, axis, output }): Loss => ({
+    name: "crossEntropy",
+    attach({ b, ...site }) {
+      const logits = site.output(output, true);
+      const logs = b.op("LogSoftmax", [logits], { axis });
+      const given = site.array(labels);
+      const { dtype, shape } = site.sample(labels);
+      const probabilities = isFloat(dtype) && shape.length > 1;
+      const ids = dtype === "int64" || probabilities ? given : b.op("Cast", [given], { to: dtypes.int64.code });
+      const target = probabilities
+        ? given
+        : b.op(
+            "OneHot",
+            [
+              ids,
+              b.op("Gather", [b.op("Shape", [logits]), b.constant(tensor("int64", [], [axis]))]),
+              b.constant(tensor("float32", [2], [0, 1])),
+            ],
+            { axis },
+          );
+      let each = b.sum(b.mul(target, logs), [axis]);
+      if (labelSmoothing > 0) {
+        const even = b.reduce("ReduceMean", logs, [axis], false);
+        each = b.add(b.mul(each, b.f32(1 - labelSmoothing)), b.mul(even, b.f32(labelSmoothing)));
+      }
+      const classes = { axis, ignore: probabilities ? null : ignore };
+      const pairs = [{ array: labels, target, output: logits, ...(probabilities ? {} : { classes }) }];
+      if (classes.ignore === null) return { value: b.neg(mean(b, each)), pairs };
+      const counts = b.op("Not", [b.op("Equal", [ids, b.constant(tensor("int64", [], [classes.ignore]))])]);
+      const weight = b.op("Cast", [counts], { to: dtypes.float32.code });
+      const total = b.op("Max", [b.op("ReduceSum", [weight], { keepdims: 0 }), b.f32(1)]);
+      return { value: b.neg(b.div(b.op("ReduceSum", [b.mul(each, weight)], { keepdims: 0 }), total)), pairs };
+    },
+  }),
+);
+
+/** (output − target)², mean over all elements. */
+export const mse = declare(
+  "mse",
+  "mean squared error",
+  { target: text("target", { doc: "the array of targets, of the output's shape" }), output },
+  ({ target, output }): Loss => ({
+    name: "mse",
+    attach({ b, ...site }) {
+      const y = site.output(output, false);
+      const t = floats(b, site, target);
+      const d = b.sub(y, t);
+      return { value: mean(b, b.mul(d, d)), pairs: [{ array: target, target: t, output: y }] };
+    },
+  }),
+);
+
+/** T²·KL(softmax(teacher/T) ‖ softmax(student/T)), mean over examples (and positions): Hinton et al. 2015; T² keeps the gradients' size. */
+export const kl = declare(
+  "kl",
+  "divergence of softened logits from a teacher's (Hinton et al. 2015)",
+  { temperature, teacher: text("teacher", { doc: "the array of the teacher's logits" }), axis, output },
+  ({ temperature, teacher, axis, output }): Loss => ({
+    name: "kl",
+    attach({ b, ...site }) {
+      const student = site.output(output, true);
+      const t = floats(b, site, teacher);
+      const soften = (v: Value) => b.op("LogSoftmax", [temperature === 1 ? v : b.mul(v, b.f32(1 / temperature))], { axis });
+      const wanted = soften(t);
+      const each = b.sum(b.mul(b.op("Exp", [wanted]), b.sub(wanted, soften(student))), [axis]);
+      return { value: b.mul(mean(b, each), b.f32(temperature ** 2)), pairs: [{ array: teacher, target: t, output: student }] };
+    },
+  }),
+);
+
+/** The weighted sum of several losses. */
+export function sum(terms: readonly (readonly [weight: number, loss: Loss])[]): Loss {
+  return {
+    name: terms.map(([w, l]) => `${w}*${l.name}`).join(" + "),
+    attach(site) {
+      const parts = terms.map(([, loss]) => loss.attach(site));
+      const value = parts.map((p, i) => site.b.mul(p.value, site.b.f32(terms[i]![0]))).reduce((a, c) => site.b.add(a, c));
+      return { value, pairs: parts.flatMap((p) => p.pairs) };
+    },
+  };
+}
+
+export const losses = { crossEntropy, mse, kl };
+
+/** A loss from text: "crossEntropy:labels=y", or a weighted sum: "0.1*crossEntropy + 0.9*kl:temperature=4". */
+export function parseLoss(call: string): Loss {
+  const terms = call.split(/\s\+\s/).map((term): readonly [number, Loss] => {
+    const [, weight, rest] = /^\s*(?:([\d.eE+-]+)\s*\*)?\s*(.*)$/s.exec(term)!;
+    const w = weight === undefined ? 1 : Number(weight);
+    if (!(w >= 0)) throw new Fault("loss", `the weight in "${term}" must be a number of at least 0; got ${weight}`);
+    return [w, called<Loss>("loss", losses, rest!)];
+  });
+  return terms.length === 1 && terms[0]![0] === 1 ? terms[0]![1] : sum(terms);
+}
+
+/** Errors: class numbers outside 0 … classes − 1 (other than `ignore`), or fractions. */
+export function checkLabels(pair: Pick<Pair, "array" | "classes">, classes: number, batch: Batch, indices: ArrayLike<number>): void {
+  const t = batch[pair.array]!;
+  const values = numbersOf(t);
+  for (let i = 0; i < values.length; i++) {
+    const id = values[i]!;
+    if ((id >= 0 && id < classes && Number.isInteger(id)) || id === pair.classes!.ignore) continue;
+    const example = indices[Math.floor(i / (values.length / indices.length))];
+    throw new Fault("data", `"${pair.array}" holds class ${id} at example ${example}; the model has classes 0 to ${classes - 1}`);
+  }
+}
+
+function mean(b: Build, v: Value): Value {
+  return b.op("ReduceMean", [v], { keepdims: 0 });
+}
+
+/** A dataset's array as float32. */
+function floats(b: Build, site: Omit<Site, "b">, name: string): Value {
+  const v = site.array(name);
+  return site.sample(name).dtype === "float32" ? v : b.op("Cast", [v], { to: dtypes.float32.code });
+}
