@@ -4,6 +4,7 @@ import { domains } from "../src/ops/index.ts";
 import { dtypes } from "../src/tensor/dtype.ts";
 import { tensor } from "../src/tensor/tensor.ts";
 import { gradcheck, nameOf, type Row, subjectOf } from "./gradcheck.ts";
+import { resizeRows, windowRows } from "./gradcheck.windows.ts";
 
 const ints = (...values: number[]) => tensor("int64", [values.length], values);
 const positive = (...shape: number[]) => ({ shape, from: 0.3, to: 3 });
@@ -118,6 +119,8 @@ const rows: readonly Row[] = [
     attrs: { transB: 1, beta: float(0.3) },
   },
   { op: "Gemm", inputs: [[3, 2], [4, 3], []], attrs: { transA: 1, transB: 1, alpha: float(1.5), beta: float(2) } },
+  ...windowRows,
+  ...resizeRows,
 ];
 
 test.for(rows.map((r) => [nameOf(r), r] as const))("%s", async ([, row]) => {

@@ -2,17 +2,21 @@
 import type { Node } from "../ir/graph.ts";
 import * as activation from "./activation.ts";
 import * as arithmetic from "./arithmetic.ts";
+import * as batchnorm from "./batchnorm.ts";
+import * as conv from "./conv.ts";
 import * as linear from "./linear.ts";
 import * as math from "./math.ts";
 import type { Op } from "./op.ts";
+import * as pool from "./pool.ts";
 import * as reduction from "./reduction.ts";
 import * as regularize from "./regularize.ts";
+import * as resize from "./resize.ts";
 import * as shape from "./shape.ts";
 import * as softmax from "./softmax.ts";
 
 /** Domain → the families of its ops; an op stands in one family only. */
 const families: Readonly<Record<string, readonly Readonly<Record<string, Op>>[]>> = {
-  "": [activation, arithmetic, linear, math, reduction, regularize, shape, softmax],
+  "": [activation, arithmetic, batchnorm, conv, linear, math, pool, reduction, regularize, resize, shape, softmax],
   "com.microsoft": [],
 };
 
