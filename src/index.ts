@@ -1,9 +1,4 @@
-/** pith as a library. */
-export { check } from "./ir/check.ts";
-export type { Attr, Dim, Graph, Model, Node, TensorType, Value } from "./ir/graph.ts";
-export { select } from "./ir/select.ts";
-export { readModel } from "./onnx/read.ts";
-export { writeModel } from "./onnx/write.ts";
-export { Fault } from "./tensor/fault.ts";
-export type { Tensor } from "./tensor/tensor.ts";
-export { tensor } from "./tensor/tensor.ts";
+/** pith as a library in Node: everything a browser gets, and files. */
+export * from "./browser.ts";
+export { openData } from "./data/open.node.ts";
+export { fileBytes, load, save } from "./onnx/file.ts";

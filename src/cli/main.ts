@@ -32,11 +32,5 @@ function explain(e: unknown): number {
 try {
   await program.parseAsync();
 } catch (e) {
-  if (e instanceof CommanderError) process.exitCode = e.exitCode === 0 ? 0 : exit.usage;
-  else {
-    process.stderr.write(
-      e instanceof Fault ? `pith: ${e.message}\n` : `pith: a bug; please report it with what follows\n${(e as Error).stack ?? e}\n`,
-    );
-    process.exitCode = exit.input;
-  }
+  process.exitCode = explain(e);
 }

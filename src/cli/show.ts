@@ -89,11 +89,7 @@ function example(inputs: readonly PortSummary[]): string {
 
 function text(name: string, size: number, s: Summary, shapes: Shapes | null): string {
   const opsets = Object.entries(s.opsets).map(([domain, v]) => (domain ? `${domain} ${v}` : `opset ${v}`));
-  const port = (kind: string) => (p: PortSummary) => [
-    kind,
-    p.name,
-    p.dtype ? printType({ dtype: p.dtype, shape: p.shape }) : "not a tensor",
-  ];
+  const port = (kind: string) => (p: PortSummary) => [kind, p.name, p.dtype ? printType({ dtype: p.dtype, shape: p.shape }) : "?"];
   const ports = [...s.inputs.map(port("in")), ...s.outputs.map(port("out"))];
   const facts = [
     `${grouped(s.nodes)} nodes`,
