@@ -20,6 +20,8 @@ export { Build } from "./ops/build.ts";
 export { parseRecipe, parseStep, type Recipe, type RecipeJson, recipeJson, stepText } from "./recipe/recipe.ts";
 export type { Run, StepRecord } from "./recipe/run.ts";
 export { version } from "./recipe/version.ts";
+export { comparison } from "./report/comparison.ts";
+export { page } from "./report/page.ts";
 export { type Summary, summarize } from "./report/summary.ts";
 export { type Column, table } from "./report/table.ts";
 export { open, type Port, type Session, type SessionOptions } from "./runtime/session.ts";
