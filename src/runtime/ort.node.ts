@@ -11,8 +11,9 @@ import { writeModel } from "../onnx/write.ts";
 export const backend: "node" | "web" = "node";
 export { Tensor };
 
-/** A runtime session over the model; one too large for a single file goes through a temporary folder. */
-export async function create(model: Model, options: InferenceSession.SessionOptions): Promise<InferenceSession> {
+/** A runtime session over the model or file; a model too large for a single file goes through a temporary folder. */
+export async function create(model: Model | string, options: InferenceSession.SessionOptions): Promise<InferenceSession> {
+  if (typeof model === "string") return InferenceSession.create(model, options);
   if (weightBytes(model) <= limits.inlineWeights) return InferenceSession.create(writeModel(model, { embed: true }), options);
   const folder = mkdtempSync(join(tmpdir(), "pith-"));
   try {

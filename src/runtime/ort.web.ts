@@ -8,8 +8,9 @@ import { Fault } from "../tensor/fault.ts";
 export const backend: "node" | "web" = "web";
 export { Tensor };
 
-/** A runtime session over the model. Errors: weights beyond what one file holds. */
-export async function create(model: Model, options: InferenceSession.SessionOptions): Promise<InferenceSession> {
+/** A runtime session over the model or the file at a URL. Errors: weights beyond what one file holds. */
+export async function create(model: Model | string, options: InferenceSession.SessionOptions): Promise<InferenceSession> {
+  if (typeof model === "string") return InferenceSession.create(model, { ...options, executionProviders: ["wasm"] });
   if (weightBytes(model) > limits.inlineWeights) throw new Fault("session", "models above 2 GB do not fit a browser; use Node");
   return InferenceSession.create(writeModel(model, { embed: true }), { ...options, executionProviders: ["wasm"] });
 }

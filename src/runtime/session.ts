@@ -31,7 +31,7 @@ export interface Port {
 export interface Session {
   readonly inputs: readonly Port[];
   readonly outputs: readonly Port[];
-  /** Runs once; `fetch` names the outputs wanted (default: all). */
+  /** Runs once; `fetch` names the outputs wanted (default: all that are tensors). */
   run(feeds: Batch, fetch?: readonly string[]): Promise<Record<string, Tensor>>;
   /**
    * A run over fixed memory: tensors over `feeds` are read anew each time the result is called, and outputs are written into the
@@ -41,8 +41,8 @@ export interface Session {
   release(): Promise<void>;
 }
 
-/** Opens a session. Errors: what ONNX Runtime says against the model, in one line. */
-export async function open(model: Model, options: SessionOptions = {}): Promise<Session> {
+/** Opens a session over a model, or over an ONNX file (in a browser: its URL). Errors: what ONNX Runtime says against the model, in one line. */
+export async function open(model: Model | string, options: SessionOptions = {}): Promise<Session> {
   const config: Record<string, string> = { ...options.config };
   if (options.spinning === false) config["session.intra_op.allow_spinning"] = "0";
   if (options.training) config["session.set_denormal_as_zero"] = "1";
@@ -67,10 +67,18 @@ export async function open(model: Model, options: SessionOptions = {}): Promise<
       throw new Fault("session", firstLine(e), { cause: e });
     }
   };
+  const outputs = session.outputMetadata.map(port);
+  const tensors = outputs.flatMap((o) => (o.dtype ? [o.name] : []));
   return {
     inputs: session.inputMetadata.map(port),
-    outputs: session.outputMetadata.map(port),
-    async run(feeds, fetch = session.outputNames) {
+    outputs,
+    async run(feeds, fetch = tensors) {
+      for (const name of fetch) {
+        const dtype = outputs.find((o) => o.name === name)?.dtype;
+        // The binding does not fail at these: it ends the process.
+        if (dtype === "int4" || dtype === "uint4")
+          throw new Fault("session", `output "${name}" is ${dtype}, which this runtime cannot hand out`);
+      }
       const given: Record<string, ort.Tensor> = {};
       for (const name of session.inputNames) {
         const t = feeds[name];

@@ -110,12 +110,14 @@ const example = (v: Value) => v.type?.shape?.map((d, i) => (typeof d === "number
 export interface SampleOptions {
   /** Shapes by input name, where the model leaves them open. A symbol takes the size it has there in every input. */
   readonly shape?: Readonly<Record<string, readonly number[]>>;
+  /** Size of first dimensions that are open and not given by `shape`. Default 1. */
+  readonly batch?: number;
   readonly seed?: number;
 }
 
 /**
  * Random feeds a model plausibly takes: floats from the standard normal distribution, integers 0 or 1 (valid as ids, masks and
- * segments alike), bytes 0 … 255, strings "a"; open dimensions are 1 unless `shape` says otherwise.
+ * segments alike), bytes 0 … 255, strings "a"; open dimensions are 1 unless `shape` or `batch` says otherwise.
  * Errors: a shape for no input, or one that contradicts the model; an input of unknown rank without a shape; an input that is no tensor.
  */
 export function sampleFeeds(model: Model, options: SampleOptions = {}): Record<string, Tensor> {
@@ -137,10 +139,16 @@ export function sampleFeeds(model: Model, options: SampleOptions = {}): Record<s
       symbols.set(d, shape[i]!);
     });
   }
+  const batch = options.batch ?? 1;
+  for (const v of inputs) {
+    const first = v.type?.shape?.[0];
+    if (typeof first === "string" && !symbols.has(first)) symbols.set(first, batch);
+  }
   const feeds: Record<string, Tensor> = {};
   for (const v of inputs) {
     if (!v.type) throw new Fault(`input "${v.name}"`, "is not a tensor; only tensors can be made up");
-    const shape = given[v.name] ?? v.type.shape?.map((d) => (typeof d === "number" ? d : (symbols.get(d ?? "") ?? 1)));
+    const shape =
+      given[v.name] ?? v.type.shape?.map((d, i) => (typeof d === "number" ? d : (symbols.get(d ?? "") ?? (i === 0 ? batch : 1))));
     if (!shape) throw new Fault(`input "${v.name}"`, `its rank is unknown; give a shape, e.g. --shape ${v.name}=${example(v)}`);
     feeds[v.name] = sample(v.type.dtype, shape, random(options.seed ?? 0, v.name));
   }

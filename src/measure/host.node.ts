@@ -1,0 +1,129 @@
+/** Measuring in Node: real files, brotli, workers and child processes. */
+import { once } from "node:events";
+import { createReadStream, mkdtempSync, rmSync } from "node:fs";
+import { availableParallelism, tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { createBrotliCompress, constants as zlib } from "node:zlib";
+import type { Model } from "../ir/graph.ts";
+import { fileBytes, load, save } from "../onnx/file.ts";
+import { writePieces } from "../onnx/write.ts";
+import { startProcess, startThread } from "../runtime/thread.node.ts";
+import { Fault } from "../tensor/fault.ts";
+import type { Host } from "./host.ts";
+import type { MemoryReport, MemoryTask } from "./memory.child.node.ts";
+import type { LoadReport, LoadTask } from "./throughput.thread.node.ts";
+
+/** Brotli at quality 9, what a web server that compresses once would choose; in a thread of its own, memory constant. */
+async function brotliBytes(chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<number> {
+  const stream = createBrotliCompress({ params: { [zlib.BROTLI_PARAM_QUALITY]: 9 } });
+  let n = 0;
+  stream.on("data", (b: Uint8Array) => {
+    n += b.byteLength;
+  });
+  const end = once(stream, "end");
+  for await (const c of chunks) if (!stream.write(c)) await once(stream, "drain");
+  stream.end();
+  await end;
+  return n;
+}
+
+/** Runs `use` with a file of the model's: its own where it lies on disk, else one in a temporary folder. */
+async function withFile<T>(model: Model, use: (path: string) => Promise<T>): Promise<T> {
+  const folder = mkdtempSync(join(tmpdir(), "pith-"));
+  try {
+    const path = join(folder, "model.onnx");
+    save(model, path);
+    return await use(path);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** Slices a measured time is cut into; their spread gives the interval. */
+const slices = 10;
+/** 97.5 % quantile of Student's t with 9 degrees of freedom. */
+const t9 = 2.2621571628;
+
+export const host: Host = {
+  cores: availableParallelism(),
+
+  async bytes(model, path, brotli) {
+    if (path !== null) {
+      const files = [path, ...load(path).externalFiles.map((f) => join(dirname(path), f))];
+      let compressed = 0;
+      if (brotli) for (const f of files) compressed += await brotliBytes(createReadStream(f));
+      return { file: fileBytes(path), brotli: brotli ? compressed : null };
+    }
+    const pieces = writePieces(model, { embed: true });
+    const file = pieces.reduce((n, p) => n + p.byteLength, 0);
+    if (!brotli) return { file, brotli: null };
+    const read = (function* () {
+      for (const p of pieces) if (p.byteLength) yield p instanceof Uint8Array ? p : p.read();
+    })();
+    return { file, brotli: await brotliBytes(read) };
+  },
+
+  runsPerSecond: (model, feeds, options) =>
+    withFile(model, async (path) => {
+      const task: LoadTask = { path, feeds, threads: options.threads };
+      const workers = Array.from({ length: options.concurrency }, () => startThread(import.meta.url, "throughput.thread.node", task));
+      try {
+        await Promise.all(workers.map((w) => answer<"ready">(w)));
+        // All start together, and stop when the time is over; a run under way then does not count.
+        const start = Date.now() + 20;
+        for (const w of workers) w.postMessage({ start, seconds: options.seconds });
+        const reports = await Promise.all(workers.map((w) => answer<LoadReport>(w)));
+        const counts = Array.from({ length: slices }, (_, i) => reports.reduce((n, r) => n + r.slices[i]!, 0));
+        const perSlice = options.seconds / slices;
+        const n = counts.reduce((a, b) => a + b, 0);
+        const mean = n / slices;
+        const deviation = Math.sqrt(counts.reduce((s, c) => s + (c - mean) ** 2, 0) / (slices - 1));
+        const half = (t9 * deviation) / Math.sqrt(slices);
+        return { value: n / options.seconds, interval: [Math.max(0, mean - half) / perSlice, (mean + half) / perSlice], n };
+      } finally {
+        await Promise.all(workers.map((w) => w.terminate()));
+      }
+    }),
+
+  peakMemory: (model, feeds, options) =>
+    withFile(model, async (path) => {
+      const empty = await inProcess({ path: null, feeds: {}, threads: options.threads, runs: 0 });
+      const peak = await inProcess({ path, feeds, threads: options.threads, runs: options.runs });
+      return { peak, empty };
+    }),
+};
+
+/** The next message of a worker. Errors: those the worker died of. */
+function answer<T>(w: ReturnType<typeof startThread>): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const settle = () => {
+      w.off("message", onMessage);
+      w.off("error", onError);
+      w.off("exit", onExit);
+    };
+    const onMessage = (m: T) => {
+      settle();
+      resolve(m);
+    };
+    const onError = (e: Error) => {
+      settle();
+      reject(new Fault("throughput", e.message.replace(/^session: /, ""), { cause: e }));
+    };
+    const onExit = (code: number) => onError(new Error(`a worker ended with code ${code}`));
+    w.on("message", onMessage);
+    w.on("error", onError);
+    w.on("exit", onExit);
+  });
+}
+
+async function inProcess(task: MemoryTask): Promise<number> {
+  const child = startProcess(import.meta.url, "memory.child.node");
+  const closed = once(child, "close");
+  child.send(task);
+  const report = await Promise.race([once(child, "message").then(([m]) => m as MemoryReport), closed.then(() => null)]);
+  await closed;
+  if (report === null)
+    throw new Fault("memory", `the process that ran the model ended without an answer (${child.signalCode ?? child.exitCode})`);
+  if ("error" in report) throw new Fault("memory", report.error);
+  return report.peak;
+}
