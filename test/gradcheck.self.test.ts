@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { domains } from "../src/ops/index.ts";
 import type { Op } from "../src/ops/op.ts";
 import { binary, unary } from "../src/ops/rule.ts";
-import { gradcheck, type Row, subjectOf } from "./gradcheck.ts";
+import { gradcheck, type Row, subjectOf } from "./gradcheck/check.ts";
 
 async function errorWith(row: Row, planted: Op) {
   const ops = domains[""]!;

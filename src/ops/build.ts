@@ -85,8 +85,29 @@ export class Build {
     return perm.every((p, i) => p === i) ? v : this.op("Transpose", [v], { perm });
   }
 
-  /** ReduceSum, ReduceMean, ReduceMax … over axes, as the opset spells it (axes became an input at 13 for ReduceSum, at 18 for the others). */
-  reduce(opType: string, v: Value, axes: readonly number[], keepdims: boolean): Value {
+  where(condition: Value, a: Value, z: Value): Value {
+    return this.op("Where", [condition, a, z]);
+  }
+  /** `v` broadcast to `shape`. */
+  expand(v: Value, shape: readonly number[]): Value {
+    return this.op("Expand", [v, this.i64(shape)]);
+  }
+  zeros(shape: readonly number[], dtype: DType): Value {
+    return this.op("ConstantOfShape", [this.i64(shape)], { value: tensor(dtype, [1], [0]) });
+  }
+  /** Zeros around `v` (negative: crop), by axis. */
+  pad(v: Value, begin: readonly number[], end: readonly number[]): Value {
+    return [...begin, ...end].every((n) => n === 0) ? v : this.op("Pad", [v, this.i64([...begin, ...end])]);
+  }
+
+  /** ReduceSum, ReduceMean, ReduceMax … over axes, as the opset spells it (axes became an input at 13 for ReduceSum, at 18 for the others); over no axes: `v`. */
+  reduce(
+    opType: "ReduceSum" | "ReduceMean" | "ReduceMax" | "ReduceMin" | "ReduceProd",
+    v: Value,
+    axes: readonly number[],
+    keepdims: boolean,
+  ): Value {
+    if (axes.length === 0) return v;
     const attrs = { keepdims: keepdims ? 1 : 0 };
     if (this.opset >= (opType === "ReduceSum" ? 13 : 18)) return this.op(opType, [v, this.i64(axes)], attrs);
     return this.op(opType, [v], { ...attrs, axes });

@@ -4,10 +4,17 @@ import * as activation from "./activation.ts";
 import * as arithmetic from "./arithmetic.ts";
 import * as batchnorm from "./batchnorm.ts";
 import * as conv from "./conv.ts";
+import * as einsum from "./einsum.ts";
+import * as gather from "./gather.ts";
 import * as linear from "./linear.ts";
+import * as logic from "./logic.ts";
 import * as math from "./math.ts";
+import * as microsoft from "./microsoft.ts";
+import * as normalization from "./normalization.ts";
 import type { Op } from "./op.ts";
+import * as pad from "./pad.ts";
 import * as pool from "./pool.ts";
+import * as quantized from "./quantized.ts";
 import * as reduction from "./reduction.ts";
 import * as regularize from "./regularize.ts";
 import * as resize from "./resize.ts";
@@ -16,8 +23,27 @@ import * as softmax from "./softmax.ts";
 
 /** Domain → the families of its ops; an op stands in one family only. */
 const families: Readonly<Record<string, readonly Readonly<Record<string, Op>>[]>> = {
-  "": [activation, arithmetic, batchnorm, conv, linear, math, pool, reduction, regularize, resize, shape, softmax],
-  "com.microsoft": [],
+  "": [
+    activation,
+    arithmetic,
+    batchnorm,
+    conv,
+    einsum,
+    gather,
+    linear,
+    logic,
+    math,
+    normalization,
+    pad,
+    pool,
+    quantized,
+    reduction,
+    regularize,
+    resize,
+    shape,
+    softmax,
+  ],
+  "com.microsoft": [microsoft],
 };
 
 /** Domain → op type → what is known of it. */

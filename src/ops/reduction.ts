@@ -1,9 +1,9 @@
 /** Reductions over axes, given as an attribute or an input. */
 import type { Node, Value } from "../ir/graph.ts";
 import { sizeOf } from "../tensor/dtype.ts";
-import { shapeOf } from "./build.ts";
+import { dtypeOf, shapeOf } from "./build.ts";
 import type { Op } from "./op.ts";
-import { axisOf, constantInts, type Pointwise, unary } from "./rule.ts";
+import { axisOf, constantInts, type Pointwise, stop, unary } from "./rule.ts";
 
 /** The axes a reduction node reduces; none given: all of them, or (noop_with_empty_axes) none. */
 function axesOf(node: Node, ndim: number): number[] {
@@ -12,27 +12,55 @@ function axesOf(node: Node, ndim: number): number[] {
   return axes.map((a) => axisOf(a, ndim));
 }
 
-/** What a reduction's rule gets: `kept` lays a value of y's shape out with the reduced axes as 1. */
+/** What a reduction's rule gets; y and g have the reduced axes as 1. */
 interface Reduced extends Pointwise {
   readonly axes: readonly number[];
-  readonly kept: (v: Value) => Value;
   /** Elements that go into one. */
   readonly count: number;
+  readonly shape: readonly number[];
 }
 
-/** `dx` gives a cotangent of x's shape or one that broadcasts to it. */
-function reduction(dx: (p: Reduced) => Value, spread: boolean): Op {
+/** `dx` gives a cotangent of x's shape. */
+function reduction(dx: (p: Reduced) => Value): Op {
   return unary((p) => {
     const { b, node, x } = p;
     const shape = shapeOf(x);
     const axes = axesOf(node, shape.length);
     const keptShape = shape.map((d, i) => (axes.includes(i) ? 1 : d));
-    const keepdims = node.int("keepdims") ?? 1;
-    const kept = (v: Value) => (keepdims || axes.length === 0 ? v : b.reshape(v, keptShape));
-    const c = dx({ ...p, axes, kept, count: sizeOf(shape) / Math.max(1, sizeOf(keptShape)) });
-    return spread ? b.op("Expand", [c, b.i64(shape)]) : c;
+    const keep = (v: Value) => ((node.int("keepdims") ?? 1) || axes.length === 0 ? v : b.reshape(v, keptShape));
+    return dx({ ...p, axes, shape, y: keep(p.y), g: keep(p.g), count: sizeOf(shape) / Math.max(1, sizeOf(keptShape)) });
   });
 }
 
-export const ReduceSum = reduction(({ g, kept }) => kept(g), true);
-export const ReduceMean = reduction(({ b, g, kept, count, k }) => b.mul(kept(g), k(1 / count)), true);
+export const ReduceSum = reduction(({ b, g, shape }) => b.expand(g, shape));
+export const ReduceMean = reduction(({ b, g, shape, count, k }) => b.expand(b.mul(g, k(1 / count)), shape));
+export const ReduceSumSquare = reduction(({ b, g, x, k }) => b.mul(b.mul(g, k(2)), x));
+export const ReduceL1 = reduction(({ b, g, x }) => b.mul(g, b.op("Sign", [x])));
+/** Zero where the norm is. */
+export const ReduceL2 = reduction(({ b, g, x, y, k }) => {
+  const zero = b.op("Equal", [y, k(0)]);
+  return b.mul(b.where(zero, k(0), b.div(g, b.where(zero, k(1), y))), x);
+});
+/** y = ln Σx. */
+export const ReduceLogSum = reduction(({ b, g, y, shape }) => b.expand(b.mul(g, b.op("Exp", [b.neg(y)])), shape));
+export const ReduceLogSumExp = reduction(({ b, g, x, y }) => b.mul(g, b.op("Exp", [b.sub(x, y)])));
+
+/** Elements that tie share the cotangent. */
+const extreme = reduction(({ b, g, x, y, axes }) => {
+  const is = b.cast(b.op("Equal", [x, y]), dtypeOf(x));
+  return b.mul(b.div(g, b.sum(is, axes, true)), is);
+});
+export const ReduceMax = extreme;
+export const ReduceMin = extreme;
+
+/** The product of the others, right with zeros too: (Π of the non-zero) / x where no other is zero. */
+export const ReduceProd = reduction(({ b, g, x, k, axes }) => {
+  const zero = b.op("Equal", [x, k(0)]);
+  const zeros = b.cast(zero, dtypeOf(x));
+  const filled = b.where(zero, k(1), x);
+  const noOther = b.cast(b.op("Equal", [b.sum(zeros, axes, true), zeros]), dtypeOf(x));
+  return b.mul(b.mul(g, noOther), b.div(b.reduce("ReduceProd", filled, axes, true), filled));
+});
+
+export const ArgMax: Op = stop;
+export const ArgMin: Op = stop;

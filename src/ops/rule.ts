@@ -47,9 +47,26 @@ export function binary(dx: (p: Operands) => Value, dz: (p: Operands) => Value): 
   };
 }
 
-/** The first input is only laid out anew; `back` lays a cotangent out as the input was. */
-export function layout(back: (p: Pointwise) => Value): Op {
-  return unary(back);
+/** What a rule of any number of broadcast operands gets: `x` is the one whose cotangent is wanted. */
+export interface Variadic extends Pointwise {
+  readonly xs: readonly Value[];
+  readonly count: number;
+  /** A value that the operands' rules share: made at the first call. */
+  readonly once: (make: () => Value) => Value;
+}
+
+/** y = f(x₀, x₁, …) element by element under broadcasting. */
+export function variadic(dx: (p: Variadic) => Value): Op {
+  return {
+    vjp({ node, g, b, needs }) {
+      const xs = node.inputs.map((_, i) => input(node, i));
+      const y = node.outputs[0]!;
+      let shared: Value | undefined;
+      const once = (make: () => Value) => (shared ??= make());
+      const p = { b, node, y, g: g[0]!, xs, count: xs.length, once, k: (value: number) => b.scalar(value, dtypeOf(y)) };
+      return xs.map((x, i) => (needs[i] ? b.sumTo(dx({ ...p, x }), shapeOf(y), shapeOf(x)) : null));
+    },
+  };
 }
 
 /** An op no gradient passes: comparisons, shapes, indices, piecewise constant functions. */
@@ -59,6 +76,17 @@ export const stop: Op = { stops: true };
 export function input(node: Node, index: number): Value {
   const v = node.inputs[index];
   if (!v) throw refused(node, `input ${index} is missing`);
+  return v;
+}
+
+/** Output `index` of a node, made where it was left out. */
+export function output(node: Node, index: number): Value {
+  while (node.outputs.length <= index) node.graph.addNodeOutput(node, null);
+  const have = node.outputs[index];
+  if (have) return have;
+  const v = node.graph.value(`${labelOf(node)}_out${index}`);
+  v.producer = node;
+  node.outputs[index] = v;
   return v;
 }
 

@@ -19,9 +19,10 @@ export function grad(model: Model, loss: Value, wrt: readonly Value[]): Map<Valu
   // Forward: which values depend on any w.
   const active = new Set<Value>(wrt);
   for (const n of order) {
-    if (opOf(n)?.stops) continue;
+    const op = opOf(n);
+    if (op?.stops) continue;
     if (reads(n).some((v) => active.has(v))) {
-      for (const o of n.outputs) if (o && (!o.type || isFloat(o.type.dtype))) active.add(o);
+      for (const o of n.outputs) if (o && (op?.carries || !o.type || isFloat(o.type.dtype))) active.add(o);
     }
   }
   const cotangents = new Map<Value, Value>();

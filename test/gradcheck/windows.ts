@@ -1,7 +1,7 @@
 /** Gradient check rows of the ops that slide windows, and of BatchNormalization. */
-import { type AttrInput, float } from "../src/ir/graph.ts";
-import { tensor } from "../src/tensor/tensor.ts";
-import type { Row } from "./gradcheck.ts";
+import { type AttrInput, float } from "../../src/ir/graph.ts";
+import { tensor } from "../../src/tensor/tensor.ts";
+import type { Row } from "./check.ts";
 
 const floats = (...values: number[]) => tensor("float32", [values.length], values);
 const ints = (...values: number[]) => tensor("int64", [values.length], values);
@@ -51,7 +51,7 @@ const norm = row("BatchNormalization");
 const statistics = [floats(0.3, -0.2, 0.5), floats(0.6, 1.4, 0.9)];
 const training = { training_mode: 1, momentum: float(0) };
 
-export const windowRows: readonly Row[] = [
+const windowRows: readonly Row[] = [
   // Batches of 1 and 2 take shifted planes, of 8 and more the gathers; three axes the swapped convolution.
   conv("bias", {}, [2, 3, 6, 5], [4, 3, 3, 3], [4]),
   conv("same", same, [2, 6, 6, 5], [4, 6, 3, 3]),
@@ -106,7 +106,7 @@ export const windowRows: readonly Row[] = [
 
 const modes = ["half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric"];
 
-export const resizeRows: readonly Row[] = [
+const resizeRows: readonly Row[] = [
   ...modes.flatMap((coordinate_transformation_mode) =>
     ["nearest", "linear", "cubic"].flatMap((mode) => [
       resize("up", { mode, coordinate_transformation_mode }, [1, 2, 5, 4], null, floats(1, 1, 1.7, 2.4)),
@@ -129,3 +129,5 @@ export const resizeRows: readonly Row[] = [
   ),
   resize("cubic inside only", { mode: "cubic", exclude_outside: 1 }, [1, 2, 4, 3], null, floats(1, 1, 2.3, 2)),
 ];
+
+export const rows: readonly Row[] = [...windowRows, ...resizeRows];

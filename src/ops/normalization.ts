@@ -1,0 +1,107 @@
+/** Normalizations over a sample's own elements (those over the batch are in their own file). */
+import type { Node, Value } from "../ir/graph.ts";
+import { sizeOf } from "../tensor/dtype.ts";
+import { dtypeOf, shapeOf } from "./build.ts";
+import type { Op, VjpArgs } from "./op.ts";
+import { axisOf, input, output, refused, unary } from "./rule.ts";
+import { normalized, standardized, undo } from "./standardize.ts";
+
+const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i);
+
+/** Cotangents of scale and bias: those of x̂ and of the sum, summed down. */
+function affine({ node, needs, b }: VjpArgs, g: Value, xhat: Value, shape: readonly number[]): (Value | null)[] {
+  const [scale, bias] = [node.inputs[1], node.inputs[2]];
+  return [
+    needs[1] && scale ? b.sumTo(b.mul(g, xhat), shape, shapeOf(scale)) : null,
+    needs[2] && bias ? b.sumTo(g, shape, shapeOf(bias)) : null,
+  ];
+}
+
+const epsilonOf = ({ node, b }: VjpArgs) => b.scalar(node.float("epsilon") ?? 1e-5, dtypeOf(input(node, 0)));
+
+function onlyFirst(node: Node, g: readonly (Value | null)[]): Value {
+  if (!g[0] || g.slice(1).some((c) => c)) throw refused(node, "a gradient flows into its statistics");
+  return g[0];
+}
+
+/** x̂·scale + bias over the axes from `axis` on; the statistics are the op's own outputs. */
+export const LayerNormalization: Op = {
+  vjp(args) {
+    const { node, needs, b } = args;
+    const g = onlyFirst(node, args.g);
+    const [x, scale] = [input(node, 0), input(node, 1)];
+    const shape = shapeOf(x);
+    const axes = range(axisOf(node.int("axis") ?? -1, shape.length), shape.length);
+    // They are float32 whatever x is.
+    const own = (v: Value) => (dtypeOf(x) === "float32" ? v : b.cast(v, dtypeOf(x)));
+    const [mean, inv] = [own(output(node, 1)), own(output(node, 2))];
+    const xhat = b.mul(b.sub(x, mean), inv);
+    return [needs[0] ? undo(b, b.mul(g, scale), xhat, inv, axes, true) : null, ...affine(args, g, xhat, shape)];
+  },
+};
+
+/** x / √(mean x² + ε) · scale over the axes from `axis` on. */
+export const RMSNormalization: Op = {
+  vjp(args) {
+    const {
+      node,
+      g: [g],
+      needs,
+      b,
+    } = args;
+    const [x, scale] = [input(node, 0), input(node, 1)];
+    const shape = shapeOf(x);
+    const axes = range(axisOf(node.int("axis") ?? -1, shape.length), shape.length);
+    const { xhat, inv } = normalized(b, x, axes, epsilonOf(args));
+    return [needs[0] ? undo(b, b.mul(g!, scale), xhat, inv, axes, false) : null, ...affine(args, g!, xhat, shape)];
+  },
+};
+/** ONNX Runtime's name for it from before opset 23. */
+export const SimplifiedLayerNormalization: Op = RMSNormalization;
+
+/** Laid out as [n, groups, c / groups · space]: statistics over the last axis, scale and bias by channel. */
+function grouped(args: VjpArgs, groups: number): (Value | null)[] {
+  const {
+    node,
+    g: [g],
+    needs,
+    b,
+  } = args;
+  const [x, scale] = [input(node, 0), input(node, 1)];
+  const shape = shapeOf(x);
+  const [n, c] = [shape[0]!, shape[1]!];
+  const byChannel = [n, c, sizeOf(shape.slice(2))];
+  const byGroup = [n, groups, sizeOf(shape) / n / groups];
+  const { xhat, inv } = standardized(b, b.reshape(x, byGroup), [2], epsilonOf(args));
+  const dy = b.reshape(g!, byChannel);
+  // Opset 18's GroupNormalization has a scale for each group.
+  const per = shapeOf(scale)[0]!;
+  const spread = per === c ? b.reshape(scale, [c, 1]) : b.reshape(b.expand(b.reshape(scale, [per, 1]), [per, c / per]), [c, 1]);
+  const down = (v: Value) => {
+    const channels = b.sum(b.sum(v, [2]), [0]);
+    return per === c ? channels : b.sum(b.reshape(channels, [per, c / per]), [1]);
+  };
+  const back = () => b.reshape(undo(b, b.reshape(b.mul(dy, spread), byGroup), xhat, inv, [2], true), shape);
+  return [needs[0] ? back() : null, needs[1] ? down(b.mul(dy, b.reshape(xhat, byChannel))) : null, needs[2] ? down(dy) : null];
+}
+
+export const InstanceNormalization: Op = { vjp: (args) => grouped(args, shapeOf(input(args.node, 0))[1]!) };
+export const GroupNormalization: Op = { vjp: (args) => grouped(args, args.node.int("num_groups")!) };
+
+/** (x − mean) / √(variance + 1e-9) over `axes`. */
+export const MeanVarianceNormalization = unary(({ b, node, x, g, k }) => {
+  const axes = (node.ints("axes") ?? [0, 2, 3]).map((a) => axisOf(a, shapeOf(x).length));
+  const { xhat, inv } = standardized(b, x, axes, k(1e-9));
+  return undo(b, g, xhat, inv, axes, true);
+});
+
+/** y = x / ‖x‖ₚ along one axis: dx = (g − d‖x‖·Σg·y) / ‖x‖ with d‖x‖ = y for p = 2, sign x for p = 1; zero where the norm is. */
+export const LpNormalization = unary(({ b, node, x, y, g, k }) => {
+  const axes = [axisOf(node.int("axis") ?? -1, shapeOf(x).length)];
+  const p = node.int("p") ?? 2;
+  const total = b.sum(p === 2 ? b.mul(x, x) : b.op("Abs", [x]), axes, true);
+  const norm = p === 2 ? b.op("Sqrt", [total]) : total;
+  const zero = b.op("Equal", [norm, k(0)]);
+  const slope = b.mul(p === 2 ? y : b.op("Sign", [x]), b.sum(b.mul(g, y), axes, true));
+  return b.where(zero, k(0), b.div(b.sub(g, slope), b.where(zero, k(1), norm)));
+});
