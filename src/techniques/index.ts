@@ -1,2 +1,3 @@
 /** Every technique: an export's name is its registration. */
-export {};
+export { distill } from "./distill/distill.ts";
+export { magnitude } from "./prune/magnitude.ts";

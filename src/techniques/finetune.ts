@@ -1,0 +1,71 @@
+/** Training as a part of a technique: the parameters they share, declared once, and the call of the one training loop. */
+import type { Dataset } from "../data/dataset.ts";
+import { choice, int, number, text, type ValuesOf } from "../data/params.ts";
+import { split } from "../data/split.ts";
+import type { Model } from "../ir/graph.ts";
+import type { Selector } from "../ir/select.ts";
+import { type Fitted, fit, type Step } from "../train/fit.ts";
+import { type Loss, parseLoss } from "../train/loss.ts";
+import { optimizers } from "../train/optimizer.ts";
+import { schedules } from "../train/schedule.ts";
+import type { Context } from "./technique.ts";
+
+export const training = {
+  learningRate: number(1e-3, { min: 0, doc: "step size, before the schedule" }),
+  batchSize: int(64, { min: 1, doc: "examples a step" }),
+  optimizer: choice(["adam", "adamw", "sgd"], { doc: "the update rule (sgd: with momentum 0.9)" }),
+  decay: choice(["cosine", "linear", "constant"], { doc: "how the learning rate falls" }),
+  weightDecay: number(0, { min: 0, doc: "L2 weight decay (adamw: decoupled)" }),
+  holdOut: number(0, {
+    min: 0,
+    max: 0.5,
+    doc: "share of the training examples held out to choose the best epoch; 0: the last epoch is kept",
+  }),
+};
+
+/** The loss of labelled training, as text. */
+export const labelled = text("crossEntropy", { doc: "the loss with the targets, such as crossEntropy:labels=y or mse:target=t" });
+
+export interface FineTuning {
+  /** For progress lines. */
+  readonly what: string;
+  readonly epochs: number;
+  readonly loss: Loss | string;
+  /** Default: the context's training examples. */
+  readonly data?: Dataset;
+  readonly trainable?: Selector;
+  readonly frozen?: Selector;
+  readonly live?: Selector;
+  readonly onStep?: (step: Step) => unknown;
+  /** Epochs that went before: their order of examples and dropout masks are not drawn again. */
+  readonly round?: number;
+  readonly batchStatistics?: boolean;
+}
+
+/** Trains the model as `params` and `tuning` say. */
+export function fineTune(model: Model, params: ValuesOf<typeof training>, context: Context, tuning: FineTuning): Promise<Fitted> {
+  const { epochs, what, onStep } = tuning;
+  const seed = context.seed + 1_000_003 * (tuning.round ?? 0);
+  const all = tuning.data ?? context.train!;
+  const parts = params.holdOut > 0 ? split(all, { fraction: params.holdOut, seed: context.seed }) : null;
+  const { learningRate, weightDecay } = params;
+  const momentum = params.optimizer === "sgd" ? { momentum: 0.9 } : {};
+  return fit(model, {
+    data: parts ? parts.train : all,
+    ...(parts ? { validation: parts.held, keepBest: true } : {}),
+    loss: typeof tuning.loss === "string" ? parseLoss(tuning.loss) : tuning.loss,
+    optimizer: optimizers[params.optimizer].from({ learningRate, weightDecay, ...momentum }),
+    schedule: schedules[params.decay].from({}),
+    batchSize: params.batchSize,
+    epochs,
+    seed,
+    threads: context.threads,
+    ...(tuning.trainable ? { trainable: tuning.trainable } : {}),
+    ...(tuning.frozen ? { frozen: tuning.frozen } : {}),
+    ...(tuning.live ? { live: tuning.live } : {}),
+    ...(tuning.batchStatistics ? { batchStatistics: true } : {}),
+    ...(onStep ? { onStep } : {}),
+    progress: (p) => context.progress({ ...p, what }),
+    note: context.note,
+  });
+}
