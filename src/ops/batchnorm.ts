@@ -1,10 +1,10 @@
 /** BatchNormalization. */
 import type { Value } from "../ir/graph.ts";
-import { sizeOf } from "../tensor/dtype.ts";
-import { Fault } from "../tensor/fault.ts";
+import { type DType, sizeOf } from "../tensor/dtype.ts";
 import { tensor } from "../tensor/tensor.ts";
-import { type Build, shapeOf } from "./build.ts";
+import { type Build, dtypeOf, shapeOf } from "./build.ts";
 import type { Op } from "./op.ts";
+import { refused } from "./rule.ts";
 
 /**
  * Y = scale·(X − mean)/√(var + ε) + B per channel (axis 1), with frozen statistics, or (training_mode = 1) those of the batch.
@@ -17,20 +17,17 @@ export const BatchNormalization: Op = {
     const [x, scale, , mean, variance] = node.inputs as [Value, Value, Value, Value, Value];
     const dy = g[0];
     const batch = node.int("training_mode") === 1;
-    if (!dy || g.slice(1).some((c) => c))
-      throw new Fault("BatchNormalization", "its running statistics have no gradient; use output 1 only");
-    if (node.int("spatial") === 0)
-      throw new Fault("BatchNormalization", "statistics per position have no gradient rule; spatial 1 would be right");
-    if (!batch && node.outputs.filter((o) => o).length > 1)
-      throw new Fault("BatchNormalization", "training outputs before opset 14 have no gradient rule; upgrade the model");
+    if (!dy || g.slice(1).some((c) => c)) throw refused(node, "a cotangent of its running statistics");
+    if (node.int("spatial") === 0) throw refused(node, "spatial 0");
+    if (!batch && node.outputs.filter((o) => o).length > 1) throw refused(node, "training outputs before opset 14");
     const shape = shapeOf(x);
     const channels = shape[1] ?? 1;
     const space = sizeOf(shape.slice(2));
     const n = shape[0]! * space;
     const epsilon = node.attrs.get("epsilon");
     const eps = node.float("epsilon") ?? 1e-5;
-    const dtype = x.type?.dtype ?? "float32";
-    const number = (v: number) => b.constant(tensor(dtype, [], [v]));
+    const dtype = dtypeOf(x);
+    const number = (v: number) => b.scalar(v, dtype);
     const fill = (v: number) => b.constant(tensor(dtype, [channels], Array<number>(channels).fill(v)), "fill");
     const affine = (v: Value, k: Value, bias: Value, variance: Value) =>
       b.op("BatchNormalization", [v, k, bias, fill(0), variance], { epsilon });
@@ -74,10 +71,10 @@ function statistics(
   sum: (v: Value) => Value,
   n: number,
   shape: readonly number[],
-  dtype: "float32" | string,
+  dtype: DType,
 ): [Value, Value] {
   if (momentum === 0 && outputs[1] && outputs[2]) return [outputs[1], outputs[2]];
-  const share = b.constant(tensor(dtype as "float32", [], [1 / n]));
+  const share = b.scalar(1 / n, dtype);
   const mean = b.mul(sum(x), share);
   const centred = b.sub(x, b.reshape(mean, [1, shape[1]!, ...shape.slice(2).map(() => 1)]));
   return [mean, b.mul(sum(b.mul(centred, centred)), share)];

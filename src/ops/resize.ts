@@ -2,10 +2,10 @@
 import type { Node } from "../ir/graph.ts";
 import { constantOf } from "../ir/walk.ts";
 import { sizeOf } from "../tensor/dtype.ts";
-import { Fault } from "../tensor/fault.ts";
 import { numbersOf, tensor } from "../tensor/tensor.ts";
-import { shapeOf } from "./build.ts";
+import { dtypeOf, shapeOf } from "./build.ts";
 import type { Op } from "./op.ts";
+import { refused } from "./rule.ts";
 
 /** Scale of every axis as the node uses it: given, or from the sizes (and the policy that keeps the aspect ratio). */
 function scalesOf(node: Node, input: readonly number[], output: readonly number[]): number[] {
@@ -15,14 +15,14 @@ function scalesOf(node: Node, input: readonly number[], output: readonly number[
     const ratio = (i: number) => output[i]! / input[i]!;
     const policy = node.string("keep_aspect_ratio_policy") ?? "stretch";
     const given = constantOf(node.inputs[3]);
-    if (policy !== "stretch" && !given) throw new Fault("Resize", `the gradient of ${policy} needs constant sizes`);
+    if (policy !== "stretch" && !given) throw refused(node, `${policy} with computed sizes`);
     const wanted = given ? Array.from(numbersOf(given)) : [];
     const one = (policy === "not_larger" ? Math.min : Math.max)(...axes.map((a, k) => (wanted[k] ?? 0) / input[a]!));
     for (const a of axes) out[a] = policy === "stretch" ? ratio(a) : one;
     return out;
   }
   const given = constantOf(node.inputs[2]);
-  if (!given) throw new Fault("Resize", "its gradient needs constant scales or known sizes");
+  if (!given) throw refused(node, "computed scales");
   const scales = numbersOf(given);
   axes.forEach((a, k) => {
     out[a] = scales[k]!;
@@ -31,7 +31,7 @@ function scalesOf(node: Node, input: readonly number[], output: readonly number[
 }
 
 /** Where output position i lies in the input; float32 like the runtime's own, so that ties fall alike. */
-function coordinate(mode: string, i: number, scale: number, size: number, out: number): number {
+function coordinate(node: Node, mode: string, i: number, scale: number, size: number, out: number): number {
   const f = Math.fround;
   const half = () => f(f(f(i + 0.5) / f(scale)) - 0.5);
   switch (mode) {
@@ -46,7 +46,7 @@ function coordinate(mode: string, i: number, scale: number, size: number, out: n
     case "asymmetric":
       return f(i / f(scale));
     default:
-      throw new Fault("Resize", `coordinate_transformation_mode ${mode} has no gradient rule`);
+      throw refused(node, mode);
   }
 }
 
@@ -61,7 +61,7 @@ function nearest(mode: string, x: number): number {
 /** The weights of output position i over the input of one axis: [position, weight] pairs; positions may repeat. */
 function weights(node: Node, i: number, scale: number, size: number, out: number): [number, number][] {
   const mode = node.string("mode") ?? "nearest";
-  const x = coordinate(node.string("coordinate_transformation_mode") ?? "half_pixel", i, scale, size, out);
+  const x = coordinate(node, node.string("coordinate_transformation_mode") ?? "half_pixel", i, scale, size, out);
   const clamp = (p: number) => Math.min(Math.max(p, 0), size - 1);
   if (mode === "nearest") return [[clamp(nearest(node.string("nearest_mode") ?? "round_prefer_floor", x)), 1]];
   if (mode === "linear") {
@@ -94,7 +94,7 @@ function weights(node: Node, i: number, scale: number, size: number, out: number
 export const Resize: Op = {
   vjp({ node, g, b }) {
     const x = node.inputs[0]!;
-    if (node.int("antialias") === 1) throw new Fault("Resize", "antialias 1 has no gradient rule");
+    if (node.int("antialias") === 1) throw refused(node, "antialias 1");
     const input = shapeOf(x);
     const output = shapeOf(node.outputs[0]!);
     const scales = scalesOf(node, input, output);
@@ -105,11 +105,11 @@ export const Resize: Op = {
     );
     const repeats = input.map((size, axis) => (maps[axis] ? output[axis]! / size : 1));
     const whole = maps.every((m, axis) => !m || m.every((taps, i) => taps.length === 1 && taps[0]![0] === Math.floor(i / repeats[axis]!)));
-    const dtype = x.type?.dtype ?? "float32";
+    const dtype = dtypeOf(x);
     const spatial = repeats.slice(2);
     if (whole && spatial.length > 0 && repeats.every((r, axis) => Number.isInteger(r) && (r === 1 || axis > 1))) {
       const mean = b.op("AveragePool", [g[0]!], { kernel_shape: spatial, strides: spatial });
-      return [b.mul(mean, b.constant(tensor(dtype, [], [sizeOf(spatial)])))];
+      return [b.mul(mean, b.scalar(sizeOf(spatial), dtype))];
     }
     let dx = g[0]!;
     const shape = [...output];

@@ -19,10 +19,13 @@ const same = { pads: [1, 1, 1, 1] };
 const pools = (["MaxPool", "AveragePool"] as const).flatMap((op): Row[] => {
   const more = op === "AveragePool" ? { float32: true as const } : {};
   const pool = row(op, more);
+  const pool32 = row(op, { float32: true });
   const pool19 = row(op, { ...more, opset: 19 });
   return [
     pool("disjoint", { kernel_shape: [2, 2], strides: [2, 2] }, [2, 2, 4, 6]),
     pool("odd sizes, last row and column uncovered", { kernel_shape: [2, 2], strides: [2, 2] }, [2, 2, 5, 7]),
+    pool32("disjoint, float32", { kernel_shape: [2, 3], strides: [2, 3] }, [2, 2, 4, 6]),
+    pool32("odd sizes, float32", { kernel_shape: [2, 2], strides: [2, 2] }, [2, 2, 5, 7]),
     pool("odd sizes, ceil", { kernel_shape: [2, 2], strides: [2, 2], ceil_mode: 1 }, [2, 2, 5, 7]),
     pool("overlap and pads", { kernel_shape: [3, 3], strides: [2, 2], ...same }, [2, 2, 7, 6]),
     pool("overlap, pads, ceil", { kernel_shape: [3, 3], strides: [2, 2], ...same, ceil_mode: 1 }, [1, 2, 6, 8]),
