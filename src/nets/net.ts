@@ -8,8 +8,8 @@ export interface Net {
   readonly model: Model;
   /** A node of that name; its first output. */
   op(name: string, opType: string, inputs: readonly (Value | null)[], attrs?: Readonly<Record<string, AttrInput>>): Value;
-  /** A float32 weight: `he` is N(0, 2/fan in) (He et al. 2015), for layers before a Relu; `glorot` U(±√(6/(fan in + fan out))) (Glorot, Bengio 2010). */
-  weight(name: string, shape: readonly number[], how: "he" | "glorot" | number): Value;
+  /** A float32 weight: `he` is N(0, 2/fan in) (He et al. 2015), for layers before a Relu; `glorot` U(±√(6/(fan in + fan out))) (Glorot, Bengio 2010); `normal` N(0, 0.02²), for embeddings; a number fills it. */
+  weight(name: string, shape: readonly number[], how: "he" | "glorot" | "normal" | number): Value;
   /** x·Wᵀ + b: weights "<name>.weight" [out, in] and "<name>.bias" (0). */
   dense(name: string, x: Value, units: readonly [number, number], how?: "he" | "glorot"): Value;
   /** Square kernel, weights "<name>.weight" [out, in, k, k]; with a bias unless `bias` is false. */
@@ -30,8 +30,9 @@ export interface ConvOptions {
   readonly bias?: boolean;
 }
 
-export function net(name: string, seed: number): Net {
-  const model = newModel(name);
+/** An empty net, of opset 17 unless it needs more. */
+export function net(name: string, seed: number, opset = 17): Net {
+  const model = newModel(name, opset, opset > 18 ? 9 : 8);
   const { graph } = model;
   const self: Net = {
     model,
@@ -44,6 +45,7 @@ export function net(name: string, seed: number): Net {
       const [out, into] = [shape[0]! * field, (shape[1] ?? 1) * field];
       if (how === "he") r.fillNormal(values, Math.sqrt(2 / into));
       else if (how === "glorot") r.fillUniform(values, -Math.sqrt(6 / (into + out)), Math.sqrt(6 / (into + out)));
+      else if (how === "normal") r.fillNormal(values, 0.02);
       else values.fill(how);
       return graph.initializer(name, tensor("float32", shape, values));
     },
