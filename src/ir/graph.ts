@@ -311,6 +311,16 @@ export class Graph {
   }
 }
 
+/** Makes `value` the first output of `node`, under its name and with all its readers; what computed it before does so no more, and can be removed. */
+export function produce(node: Node, value: Value): void {
+  const before = value.producer;
+  if (before) before.outputs[before.outputs.indexOf(value)] = null;
+  const old = node.outputs[0];
+  if (old) old.producer = null;
+  node.outputs[0] = value;
+  value.producer = node;
+}
+
 /** A model: a graph, its opsets and what the file says about itself. */
 export interface Model {
   graph: Graph;

@@ -1,9 +1,11 @@
 /** Which initializers are the weights of which nodes: what every technique starts from. */
 import type { Graph, Model, Node, Value } from "../ir/graph.ts";
 import { matcher, namesOf, type Selector } from "../ir/select.ts";
-import { allNodes } from "../ir/walk.ts";
+import { allNodes, constantOf } from "../ir/walk.ts";
 import { opOf } from "../ops/index.ts";
-import { isFloat } from "../tensor/dtype.ts";
+import { type DType, dtypeOfCode, isFloat, sizeOf } from "../tensor/dtype.ts";
+import { integersOf, numbersOf, reshape, type Tensor, tensor } from "../tensor/tensor.ts";
+import { transpose } from "../tensor/transpose.ts";
 
 /** One node that uses a weight, and the nodes between (outermost first) that only spell it differently: Transpose, Cast, Identity, Reshape, DequantizeLinear. */
 export interface WeightUse {
@@ -52,6 +54,58 @@ export function weightsOf(model: Model, options: WeightOptions = {}): Weight[] {
     else found.set(v, [{ node, input, through }]);
   }
   return [...found].map(([value, uses]) => ({ value, uses }));
+}
+
+/**
+ * The weight as a node sees it, after the Transpose, Cast, Identity, Reshape, Squeeze and Unsqueeze between; null where one of those
+ * depends on what is only known at run time, or is a DequantizeLinear.
+ */
+export function weightSeenBy(use: WeightUse, value: Value): Tensor | null {
+  let t = value.data;
+  for (const n of [...use.through].reverse()) t = t && through(n, t);
+  return t;
+}
+
+function through(node: Node, t: Tensor): Tensor | null {
+  const axes = () => node.ints("axes") ?? (constantOf(node.inputs[1]) ? integersOf(constantOf(node.inputs[1])!) : null);
+  switch (node.opType) {
+    case "Identity":
+      return t;
+    case "Transpose":
+      return transpose(t, node.ints("perm"));
+    case "Cast": {
+      const to: DType | null = dtypeOfCode(node.int("to") ?? 0);
+      return to && isFloat(to) && isFloat(t.dtype) ? tensor(to, t.shape, numbersOf(t)) : null;
+    }
+    case "Reshape": {
+      const c = constantOf(node.inputs[1]);
+      if (!c) return null;
+      const wanted = integersOf(c).map((d, i) => (d === 0 && !node.int("allowzero") ? (t.shape[i] ?? 0) : d));
+      const known = wanted.reduce((a, d) => (d < 0 ? a : a * d), 1);
+      const shape = wanted.map((d) => (d < 0 ? sizeOf(t.shape) / known : d));
+      return reshape(t, shape);
+    }
+    case "Squeeze": {
+      const given = axes()?.map((a) => (a < 0 ? a + t.shape.length : a));
+      return reshape(
+        t,
+        t.shape.filter((d, i) => (given ? !given.includes(i) : d !== 1)),
+      );
+    }
+    case "Unsqueeze": {
+      const given = axes();
+      if (!given) return null;
+      const ndim = t.shape.length + given.length;
+      const at = new Set(given.map((a) => (a < 0 ? a + ndim : a)));
+      const rest = [...t.shape];
+      return reshape(
+        t,
+        Array.from({ length: ndim }, (_, i) => (at.has(i) ? 1 : rest.shift()!)),
+      );
+    }
+    default:
+      return null;
+  }
 }
 
 /**

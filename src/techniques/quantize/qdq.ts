@@ -1,0 +1,49 @@
+/** QuantizeLinear and DequantizeLinear in a graph. */
+import type { Node, Value } from "../../ir/graph.ts";
+import type { Build } from "../../ops/build.ts";
+import { scalar, tensor } from "../../tensor/tensor.ts";
+import type { Layer } from "./layers.ts";
+import { type Affine, quantizeBias } from "./scheme.ts";
+import type { StoredWeight } from "./store.ts";
+
+/** The node that gives `v` after a round trip through its codes. */
+export function roundTrip(b: Build, v: Value, a: Affine): Node {
+  const scale = b.constant(scalar("float32", a.scale), `${v.name}/scale`);
+  const zero = b.constant(scalar(a.dtype, a.zeroPoint), `${v.name}/zero`);
+  const q = b.graph.append("QuantizeLinear", [v, scale, zero], { name: `${v.name}/quantize` }).outputs[0]!;
+  return b.graph.append("DequantizeLinear", [q, scale, zero], { name: `${v.name}/dequantize` });
+}
+
+/** Its codes dequantized: with a scale per channel of `axis`, or one. */
+function dequantized(b: Build, codes: Value, scales: Value, axis: number, name: string): Value {
+  const t = codes.data!;
+  const perChannel = scales.data!.shape.length === 1;
+  const zero = b.constant(
+    perChannel ? tensor(t.dtype, scales.data!.shape, new Array(scales.data!.shape[0]!).fill(0)) : scalar(t.dtype, 0),
+    "zero",
+  );
+  return b.graph.append("DequantizeLinear", [codes, scales, zero], { name, attrs: perChannel ? { axis } : {} }).outputs[0]!;
+}
+
+export interface Spelling {
+  /** The bias to build in: the layer's own, or that of an Add behind a MatMul, which then becomes a Gemm. */
+  readonly bias: Float32Array | null;
+  /** Biases as int32 codes (ONNX Runtime) or floats (TensorRT). */
+  readonly integerBias: boolean;
+}
+
+/** Appends the layer on `x`, already through its codes with scale `a`, with dequantized weights and bias; the node. */
+export function quantizedLayer(b: Build, layer: Layer, x: Value, a: Affine, w: StoredWeight, { bias, integerBias }: Spelling): Node {
+  const { node } = layer;
+  const name = `${node.name || node.opType}/int8`;
+  const inputs = [x, dequantized(b, w.codes, w.scales, layer.axis, `${w.codes.name}/dequantize`)];
+  if (bias) {
+    const q = quantizeBias(bias, a.scale, w.scale);
+    const scales = b.constant(tensor("float32", w.scales.data!.shape, q.scales), `${name}/bias_scale`);
+    const codes = tensor(integerBias ? "int32" : "float32", [bias.length], integerBias ? q.codes : bias);
+    const stored = b.constant(codes, `${name}/bias`);
+    inputs.push(integerBias ? dequantized(b, stored, scales, 0, `${name}/bias/dequantize`) : stored);
+  }
+  if (layer.op === "Conv") return b.graph.append("Conv", inputs, { name, attrs: Object.fromEntries(node.attrs) });
+  return b.graph.append(layer.op === "Gemm" || bias ? "Gemm" : "MatMul", inputs, { name });
+}

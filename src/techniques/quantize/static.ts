@@ -1,0 +1,121 @@
+/** Static quantization: ranges from calibration data, QuantizeLinear/DequantizeLinear pairs where the runtime fuses them into integer kernels. */
+import type { Dataset } from "../../data/dataset.ts";
+import { type Model, produce, type Value } from "../../ir/graph.ts";
+
+import { Build } from "../../ops/build.ts";
+import { observe } from "../../runtime/observe.ts";
+import { histogram, minMax, percentile, type Range } from "../../runtime/observers.ts";
+import type { Plan, Tail } from "./chain.ts";
+import { biasAdd, inputOf, type Layer, outputOf } from "./layers.ts";
+import { quantizedLayer, roundTrip } from "./qdq.ts";
+import { type Affine, affine, biasFloor, representable } from "./scheme.ts";
+import { type StoredWeight, storeWeights } from "./store.ts";
+
+export interface StaticOptions {
+  readonly granularity: "channel" | "tensor";
+  readonly symmetric: boolean;
+  readonly reduceRange: boolean;
+  readonly target: "cpu" | "tensorrt";
+  readonly calibration: "minmax" | "percentile";
+  /** Share of elements inside the range, percent. */
+  readonly percentile: number;
+  readonly threads: number;
+  readonly progress?: (done: number, of: number) => void;
+}
+
+/** How the layers will be spelled: decided, with every number it takes. */
+export interface Quantized {
+  readonly layers: readonly Layer[];
+  readonly plan: Plan;
+  readonly affines: ReadonlyMap<Value, Affine>;
+  readonly weights: ReadonlyMap<Layer, StoredWeight>;
+  readonly withBias: ReadonlySet<Layer>;
+  readonly integerBias: boolean;
+}
+
+/** The bias a layer is built with. */
+export function biasOf(q: Pick<Quantized, "withBias">, layer: Layer): Float32Array | null {
+  return q.withBias.has(layer) ? biasAdd(layer)!.bias : layer.bias;
+}
+
+/** The MatMuls whose bias, an Add behind them, moves in: rows × matrix only, which makes them a Gemm. Left apart, the runtime would merge the two itself, in floats. */
+export function movingBias(layers: readonly Layer[], ndim: (v: Value) => number | null): Set<Layer> {
+  return new Set(
+    layers.filter((l) => {
+      const add = l.op === "MatMul" && ndim(inputOf(l)) === 2 ? biasAdd(l) : null;
+      return add?.node.inputs.every((v) => (v?.data?.shape.length ?? 0) <= 2);
+    }),
+  );
+}
+
+/** The ranges of all values a plan quantizes, in one pass over the data. */
+export async function calibrate(model: Model, plan: Plan, data: Dataset, o: StaticOptions): Promise<Map<Value, Range>> {
+  const values = new Set([...plan.values.keys(), ...plan.values.values()]);
+  const options = { threads: o.threads, ...(o.progress ? { progress: o.progress } : {}) };
+  if (o.calibration === "minmax") return observe(model, values, data, minMax, options);
+  const seen = await observe(model, values, data, histogram(), options);
+  const outside = (1 - o.percentile / 100) / 2;
+  return new Map([...seen].map(([v, h]) => [v, h.n ? { n: h.n, min: percentile(h, outside), max: percentile(h, 1 - outside) } : h]));
+}
+
+/** Decides scales and zero points, and stores the quantized weights in the model. */
+export function decide(
+  layers: readonly Layer[],
+  plan: Plan,
+  ranges: ReadonlyMap<Value, Range>,
+  withBias: ReadonlySet<Layer>,
+  o: StaticOptions,
+): Quantized {
+  const affines = new Map<Value, Affine>();
+  for (const [v, from] of plan.values) {
+    const r = ranges.get(from)!;
+    const tail = plan.whole.get(from);
+    const bounded = tail ? { min: Math.max(r.min, tail.min), max: Math.min(r.max, tail.max) } : r;
+    affines.set(v, o.target === "tensorrt" ? affine(bounded, "int8", true) : affine(bounded, "uint8", o.symmetric));
+  }
+  const integerBias = o.target === "cpu";
+  const atLeast = (l: Layer, c: number) => {
+    const bias = biasOf({ withBias }, l);
+    return bias ? biasFloor(bias[c]!, affines.get(inputOf(l))!.scale) : 0;
+  };
+  const weights = storeWeights(layers, { ...o, ...(integerBias ? { atLeast } : {}) });
+  return { layers, plan, affines, weights, withBias, integerBias };
+}
+
+/** Replaces the float layers, and puts the pairs in. */
+export function quantizeStatically(model: Model, q: Quantized): void {
+  const b = Build.of(model, "int8");
+  // First the pairs on what stays float elsewhere, while all readers still stand.
+  const partial = new Map<Value, Value>();
+  for (const v of q.plan.values.keys()) {
+    if (q.plan.whole.has(v)) continue;
+    const readers = q.plan.readers(v);
+    if (readers.length === 0) continue;
+    const d = roundTrip(b, v, q.affines.get(v)!).outputs[0]!;
+    for (const u of readers) if ("node" in u) u.node.setInput(u.index, d);
+    partial.set(d, v);
+  }
+  for (const layer of q.layers) {
+    const x = inputOf(layer);
+    const add = q.withBias.has(layer) ? biasAdd(layer)!.node : null;
+    const y = add ? add.outputs[0]! : outputOf(layer);
+    const spelling = { bias: biasOf(q, layer), integerBias: q.integerBias };
+    const made = quantizedLayer(b, layer, x, q.affines.get(partial.get(x) ?? x)!, q.weights.get(layer)!, spelling);
+    produce(made, y);
+    if (add) add.graph.remove(add);
+    layer.node.graph.remove(layer.node);
+  }
+  for (const [v, tail] of q.plan.whole) pairOnOutput(b, v, tail, q.affines.get(v)!);
+}
+
+/** `v` becomes what its codes stand for; its producer's own result gets another name. Relus and Clips the codes imply go. */
+function pairOnOutput(b: Build, v: Value, tail: Tail, a: Affine): void {
+  const [least, most] = representable(a);
+  const implied = least >= tail.min - a.scale / 2 && most <= tail.max + a.scale / 2;
+  const first = implied ? tail.absorbed[0] : undefined;
+  const raw = first ? first.inputs[0]! : b.graph.value(`${v.name}/float`, v.type);
+  if (!first) produce(v.producer!, raw);
+  const d = roundTrip(b, raw, a);
+  produce(d, v);
+  if (first) for (const n of [...tail.absorbed].reverse()) n.graph.remove(n);
+}
