@@ -1,5 +1,5 @@
 /** The arithmetic of affine quantization: x ≈ scale · (q − zeroPoint). Formulas as in ONNX Runtime's quantizer, so that scales agree with it to the bit. */
-import { roundEven } from "../../tensor/tensor.ts";
+import { roundEven } from "../../tensor/dtype.ts";
 
 export type Int8 = "uint8" | "int8";
 
