@@ -74,7 +74,7 @@ describe.each(techniques)("%s", (name, technique) => {
   });
 
   test("Step → JSON → Step, and Step → text → Step", () => {
-    const settings = [{}, ...(technique.stronger ?? []), ..."none" in technique.neutral ? [] : [technique.neutral]];
+    const settings = [{}, ...(technique.stronger ?? []), ...("none" in technique.neutral ? [] : [technique.neutral])];
     for (const params of settings) {
       const step = technique(params as never);
       const again = parseRecipe(JSON.parse(JSON.stringify(recipeJson([step], 1)))).steps[0]!;
@@ -116,7 +116,7 @@ describe.each(techniques)("%s", (name, technique) => {
       for (const [name, y] of await outputs(model, c.data)) {
         const want = had.get(name)!;
         // A factorization at full rank, or a merged zero adapter, is exact but for the order of sums.
-        const scale = want.reduce((m, v) => Math.max(m, Math.abs(v)), 1);
+        const scale = Math.max(1, ...Array.from(want, Math.abs));
         y.forEach((v, i) => {
           expect(Math.abs(v - want[i]!)).toBeLessThanOrEqual(2e-5 * scale);
         });

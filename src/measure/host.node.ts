@@ -1,12 +1,13 @@
 /** Measuring in Node: real files, brotli, workers and child processes. */
 import { once } from "node:events";
 import { createReadStream, mkdtempSync, rmSync } from "node:fs";
-import { availableParallelism, tmpdir } from "node:os";
+import { arch, availableParallelism, cpus, platform, release, tmpdir, totalmem } from "node:os";
 import { dirname, join } from "node:path";
 import { createBrotliCompress, constants as zlib } from "node:zlib";
 import type { Model } from "../ir/graph.ts";
 import { fileBytes, load, save } from "../onnx/file.ts";
 import { writePieces } from "../onnx/write.ts";
+import { engine } from "../runtime/session.ts";
 import { startProcess, startThread } from "../runtime/thread.node.ts";
 import { Fault } from "../tensor/fault.ts";
 import type { Host } from "./host.ts";
@@ -46,6 +47,16 @@ const t9 = 2.2621571628;
 
 export const host: Host = {
   cores: availableParallelism(),
+
+  machine: () => ({
+    processor: cpus()[0]?.model.trim() ?? "unknown",
+    cores: availableParallelism(),
+    memory: `${Math.round(totalmem() / 2 ** 30)} GiB`,
+    system: `${platform()} ${release()} ${arch()}`,
+    runtime: `Node ${process.versions.node}, ${engine}`,
+  }),
+
+  load: async (path) => load(path),
 
   async bytes(model, path, brotli) {
     if (path !== null) {

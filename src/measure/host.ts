@@ -13,6 +13,10 @@ export interface LoadOptions {
 }
 
 export interface Host {
+  /** What figures were taken on: processor, cores, memory, system, runtime. */
+  readonly machine: () => Record<string, string | number>;
+  /** A model by its path (a URL in a browser). */
+  readonly load: (path: string) => Promise<Model>;
   /** Logical cores this process may use. */
   readonly cores: number;
   /** Bytes as a file (with its external data), and what brotli at quality 9 makes of them (null: not asked for, or not here). `path`: where the model lies on disk, if it does. */

@@ -16,17 +16,18 @@ test("rows compare with the first: sizes and times as quotients, accuracy as poi
     name,
     measured: [
       m("accuracy", accuracy, { unit: "%", n: 1000, interval: [accuracy - 1, accuracy + 1] }),
+      m("accuracyChange", accuracy - 97, { unit: "points", n: 1000, interval: [accuracy - 97.5, accuracy - 96.5] }),
       m("file", file, { unit: "B" }),
-      m("latency", ms, { unit: "ms", at: { percentile: 50 } }),
-      m("latency", ms * 2, { unit: "ms", at: { percentile: 95 } }),
+      m("latency", ms, { unit: "ms", at: { percentile: 50, batch: 1 } }),
+      m("latency", ms * 2, { unit: "ms", at: { percentile: 95, batch: 1 } }),
     ],
   });
   expect(`\n${comparison([row("a.onnx", 97, 1000, 1), row("b.onnx", 96.5, 250, 0.5), row("c.onnx", 97.25, 2000, 2)])}`).toBe(`
-model   accuracy  95 % of n=1,000          file        median         p95
-─────────────────────────────────────────────────────────────────────────
-a.onnx   97.00 %      96.00–98.00          1 kB          1 ms        2 ms
-b.onnx   96.50 %      95.50–97.50  −0.50  250 B    4×  0.5 ms    2×  1 ms
-c.onnx   97.25 %      96.25–98.25  +0.25   2 kB  0.5×    2 ms  0.5×  4 ms`);
+model   accuracy  95 %, n=1,000          file        median         p95
+───────────────────────────────────────────────────────────────────────
+a.onnx   97.00 %    96.00–98.00          1 kB          1 ms        2 ms
+b.onnx   96.50 %    95.50–97.50  −0.50  250 B    4×  0.5 ms    2×  1 ms
+c.onnx   97.25 %    96.25–98.25  +0.25   2 kB  0.5×    2 ms  0.5×  4 ms`);
 });
 
 test("what was not measured has no column, and metrics of one's own have one", () => {

@@ -1,88 +1,129 @@
-/** The figures of a comparison: which measurements stand in which column, and how they read. */
+/** The figures of a comparison: which measurements stand in which column, how they read, and how a row compares with the first. */
 import type { Measurement } from "../measure/measurement.ts";
 import { bytes, count, grouped } from "./format.ts";
 
 export interface Figure {
+  /** The metric, with its condition where it is measured under several: "latency/50/batch 32". */
   readonly key: string;
   readonly title: string;
-  /** Finds the figure among measurements. */
+  /** Finds the figure among a model's measurements. */
   readonly of: (all: readonly Measurement[]) => Measurement | undefined;
   readonly text: (m: Measurement) => string;
   /** What is good; null: neither. */
   readonly better: "higher" | "lower" | null;
-  /** "ratio": compared with the first row as a quotient; "points": as a difference. */
-  readonly compare: "ratio" | "points";
+  /** How `m` compares with the first row's `base`; "" where it is not said. */
+  readonly change: (base: Measurement, m: Measurement, all: readonly Measurement[]) => string;
+  /** It tells how right a model is: these columns come first, and have their interval shown. */
+  readonly quality: boolean;
 }
-
-const named =
-  (metric: string, at: Readonly<Record<string, number | string>> = {}) =>
-  (all: readonly Measurement[]) =>
-    all.find((m) => m.metric === metric && Object.entries(at).every(([k, v]) => m.at?.[k] === v));
 
 /** Milliseconds with three significant digits. */
 export function milliseconds(ms: number): string {
   return ms >= 1000 ? `${(ms / 1000).toPrecision(3)} s` : `${+ms.toPrecision(3)} ms`;
 }
 
+const unit = (m: Measurement) => (m.unit ? ` ${m.unit}` : "");
+const plain = (m: Measurement) => `${+m.value.toPrecision(4)}${unit(m)}`;
 const percent = (m: Measurement) => `${m.value.toFixed(2)} %`;
 
-/** The columns every comparison has, where measured. */
-const standard: readonly Figure[] = [
-  { key: "accuracy", title: "accuracy", of: named("accuracy"), text: percent, better: "higher", compare: "points" },
-  { key: "nonZero", title: "non-zero", of: named("nonZero"), text: (m) => count(m.value), better: "lower", compare: "ratio" },
-  { key: "file", title: "file", of: named("file"), text: (m) => bytes(m.value), better: "lower", compare: "ratio" },
-  { key: "brotli", title: "brotli", of: named("brotli"), text: (m) => bytes(m.value), better: "lower", compare: "ratio" },
-  {
-    key: "latency",
-    title: "median",
-    of: named("latency", { percentile: 50 }),
-    text: (m) => milliseconds(m.value),
-    better: "lower",
-    compare: "ratio",
-  },
-  {
-    key: "p95",
-    title: "p95",
-    of: named("latency", { percentile: 95 }),
-    text: (m) => milliseconds(m.value),
-    better: "lower",
-    compare: "ratio",
-  },
-  {
-    key: "throughput",
-    title: "throughput",
-    of: named("throughput"),
-    text: (m) => `${grouped(Math.round(m.value))}/s`,
-    better: "higher",
-    compare: "ratio",
-  },
-];
-
-/** The columns for these rows: the standard ones that any row has, and one for every other metric. */
-export function figuresOf(rows: readonly (readonly Measurement[])[]): Figure[] {
-  const own = standard.filter((f) => rows.some((r) => f.of(r)));
-  const known = new Set([...standard.map((f) => f.key), "parameters"]);
-  const others = [...new Set(rows.flatMap((r) => r.map((m) => m.metric)))].filter((metric) => !known.has(metric));
-  return [...own.slice(0, 1), ...others.map(other), ...own.slice(1)].filter((f, i, all) => all.indexOf(f) === i);
+interface Kind {
+  readonly title: string;
+  readonly text: (m: Measurement) => string;
+  readonly better: "higher" | "lower" | null;
+  readonly ratio?: true;
+  /** Quality of the output, rather than cost. */
+  readonly quality?: true;
+  /** Shown only where rows differ. */
+  readonly ifDifferent?: true;
 }
 
-function other(metric: string): Figure {
-  const text = (m: Measurement) => `${+m.value.toPrecision(4)}${m.unit ? ` ${m.unit}` : ""}`;
-  return { key: metric, title: metric, of: named(metric), text, better: null, compare: "points" };
+/** Known metrics in the order of their columns; percentiles of latency are apart. Any other metric is a quality and comes first. */
+const kinds: Readonly<Record<string, Kind>> = {
+  accuracy: { title: "accuracy", text: percent, better: "higher", quality: true },
+  mse: { title: "mse", text: plain, better: "lower", quality: true },
+  agreement: { title: "agreement", text: percent, better: "higher", quality: true },
+  relativeError: { title: "rel. error", text: plain, better: "lower", quality: true },
+  maxError: { title: "max error", text: plain, better: "lower", quality: true },
+  cosine: { title: "cosine", text: (m) => m.value.toFixed(6), better: "higher", quality: true },
+  nonZero: { title: "non-zero", text: (m) => count(m.value), better: "lower", ratio: true },
+  file: { title: "file", text: (m) => bytes(m.value), better: "lower", ratio: true },
+  brotli: { title: "brotli", text: (m) => bytes(m.value), better: "lower", ratio: true },
+  macs: { title: "MACs", text: (m) => count(m.value), better: "lower", ratio: true, ifDifferent: true },
+  "latency/50": { title: "median", text: (m) => milliseconds(m.value), better: "lower", ratio: true },
+  "latency/95": { title: "p95", text: (m) => milliseconds(m.value), better: "lower" },
+  throughput: { title: "throughput", text: (m) => `${grouped(Math.round(m.value))}/s`, better: "higher", ratio: true },
+  peakMemory: { title: "peak memory", text: (m) => bytes(m.value), better: "lower", ratio: true },
+};
+const unshown = /^(parameters|emptyMemory|speedup|latency\/99|.+Change)$/;
+
+const metricOf = (m: Measurement) => (m.metric === "latency" ? `latency/${m.at?.percentile}` : m.metric);
+/** What a metric may be measured under several of. */
+const variantOf = (m: Measurement) =>
+  (["batch", "concurrency"] as const).flatMap((k) => (m.at?.[k] === undefined ? [] : [`${k} ${m.at[k]}`]));
+
+/** The columns for these rows, each there because some row has it. */
+export function figuresOf(rows: readonly (readonly Measurement[])[]): Figure[] {
+  const order = Object.keys(kinds);
+  const found = new Map<string, Map<string, Measurement>>();
+  for (const m of rows.flat()) {
+    const metric = metricOf(m);
+    if (unshown.test(metric)) continue;
+    const variants = found.get(metric) ?? new Map<string, Measurement>();
+    found.set(metric, variants.set(variantOf(m).join(" "), m));
+  }
+  const place = (metric: string) => (order.includes(metric) ? order.indexOf(metric) : -1);
+  return [...found]
+    .sort(([a], [b]) => place(a) - place(b))
+    .flatMap(([metric, variants]) => {
+      const kind = kinds[metric] ?? { title: metric, text: plain, better: null, quality: true };
+      return [...variants.keys()].flatMap((variant): Figure[] => {
+        const of = (all: readonly Measurement[]) => all.find((m) => metricOf(m) === metric && variantOf(m).join(" ") === variant);
+        if (kind.ifDifferent && new Set(rows.flatMap((r) => of(r)?.value ?? [])).size < 2) return [];
+        const several = variants.size > 1;
+        return [
+          {
+            key: several ? `${metric}/${variant}` : metric,
+            title: several ? `${kind.title}, ${variant}` : kind.title,
+            of,
+            text: kind.text,
+            better: kind.better,
+            quality: kind.quality === true,
+            change: (base, m, all) => change(kind, base, m, all, variant),
+          },
+        ];
+      });
+    });
+}
+
+/** "3.92×" smaller or faster; "−0.31" points of a metric, from the paired comparison where there is one. */
+function change(kind: Kind, base: Measurement, m: Measurement, all: readonly Measurement[], variant: string): string {
+  if (base === m) return "";
+  if (kind.ratio) {
+    const paired = m.metric === "latency" ? all.find((x) => x.metric === "speedup" && variantOf(x).join(" ") === variant) : undefined;
+    const r = paired?.value ?? (kind.better === "lower" ? base.value / m.value : m.value / base.value);
+    return Number.isFinite(r) && r > 0 ? `${r >= 100 ? Math.round(r) : +r.toPrecision(3)}×` : "";
+  }
+  const paired = all.find((x) => x.metric === `${m.metric}Change`);
+  if (!paired) return "";
+  const d = paired.value;
+  const size = m.unit === "%" ? Math.abs(d).toFixed(2) : String(+Math.abs(d).toPrecision(3));
+  return `${Number(size) === 0 ? "±" : d > 0 ? "+" : "−"}${size}`;
+}
+
+/** Whether a row is better or worse than the first beyond its noise; "" for neither. */
+export function verdict(f: Figure, base: Measurement, m: Measurement, all: readonly Measurement[]): "good" | "bad" | "" {
+  if (!f.better || m.value === base.value) return "";
+  const paired = all.find((x) => x.metric === `${m.metric}Change`)?.interval;
+  const within = paired
+    ? paired[0] <= 0 && paired[1] >= 0
+    : m.interval !== null && base.value >= m.interval[0] && base.value <= m.interval[1];
+  if (within) return "";
+  return (f.better === "lower") === m.value < base.value ? "good" : "bad";
 }
 
 /** The interval as "95.10–97.42"; empty where a figure is exact. */
 export function intervalText(m: Measurement | undefined): string {
-  return m?.interval ? `${m.interval[0].toFixed(2)}–${m.interval[1].toFixed(2)}` : "";
-}
-
-/** How much better a row is than the first: "3.92×" (smaller, or faster), "−0.31" points. */
-export function change(f: Figure, first: Measurement | undefined, m: Measurement | undefined): string {
-  if (!first || !m || first === m) return "";
-  if (f.compare === "points") {
-    const d = m.value - first.value;
-    return f.better === null ? "" : `${d > 0 ? "+" : d < 0 ? "−" : "±"}${Math.abs(d).toFixed(2)}`;
-  }
-  const r = f.better === "lower" ? first.value / m.value : m.value / first.value;
-  return Number.isFinite(r) && r > 0 ? `${r >= 100 ? Math.round(r) : +r.toPrecision(3)}×` : "";
+  if (!m?.interval) return "";
+  const text = (v: number) => (m.unit === "%" ? v.toFixed(2) : String(+v.toPrecision(3)));
+  return `${text(m.interval[0])}–${text(m.interval[1])}`;
 }

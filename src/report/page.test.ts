@@ -6,6 +6,7 @@ import { page } from "./page.ts";
 
 const measured = (accuracy: number, brotli: number): Measurement[] => [
   { metric: "accuracy", value: accuracy, unit: "%", n: 2000, interval: [accuracy - 1, accuracy + 1] },
+  { metric: "accuracyChange", value: accuracy - 97, unit: "points", n: 2000, interval: [accuracy - 97.5, accuracy - 96.5] },
   { metric: "brotli", value: brotli, unit: "B", n: 0, interval: null },
 ];
 const run = (name: string, accuracy: number, brotli: number, more: Partial<Run> = {}): Run => ({

@@ -3,7 +3,7 @@ import type { Measurement } from "../measure/measurement.ts";
 import { stepText, techniques } from "../recipe/recipe.ts";
 import type { Run } from "../recipe/run.ts";
 import { mark, type Point, type Shape, scatter } from "./chart.ts";
-import { change, type Figure, figuresOf, intervalText, milliseconds } from "./figures.ts";
+import { type Figure, figuresOf, intervalText, milliseconds, verdict } from "./figures.ts";
 import { bytes, grouped, seconds } from "./format.ts";
 import { escaped } from "./html.ts";
 import { style } from "./style.ts";
@@ -124,17 +124,21 @@ function findings(g: Group, figures: readonly Figure[]): string {
   const cards: string[] = [];
   const card = (what: string, figure: string, row: Row) =>
     cards.push(
-      `<div class="finding"><div class="what">${what}</div><div class="figure">${figure}</div><div class="who">${escaped(row.name)} <span class="soft">${change(quality, base, quality.of(row.measured))} points</span></div></div>`,
+      `<div class="finding"><div class="what">${what}</div><div class="figure">${figure}</div><div class="who">${escaped(row.name)} <span class="soft">${points(row)}</span></div></div>`,
     );
+  const points = (row: Row) => {
+    const m = quality.of(row.measured);
+    return m ? `${quality.change(base, m, row.measured)} points` : "";
+  };
   const best = (key: string) => {
     const f = figures.find((x) => x.key === key);
     const of = (row: Row) => f?.of(row.measured)?.value ?? Number.POSITIVE_INFINITY;
     const row = [...kept].sort((a, b) => of(a) - of(b))[0];
-    return f && row && of(row) < of(first) ? { row, text: change(f, f.of(first.measured), f.of(row.measured)) } : null;
+    return f && row && of(row) < of(first) ? { row, text: f.change(f.of(first.measured)!, f.of(row.measured)!, row.measured) } : null;
   };
   const download = best("brotli") ?? best("file");
   if (download) card("smallest to download", `${download.text} smaller`, download.row);
-  const latency = best("latency");
+  const latency = best("latency/50");
   if (latency) card("fastest", `${latency.text} faster`, latency.row);
   const sharpest = [...g.rows.slice(1)].sort((a, b) => loss(a) - loss(b))[0]!;
   const value = quality.of(sharpest.measured);
@@ -153,7 +157,7 @@ interface View {
 }
 
 function charts(g: Group, figures: readonly Figure[], index: number): string {
-  const quality = figures.find((f) => f.key === "accuracy") ?? figures.find((f) => f.better === null);
+  const quality = figures.find((f) => f.quality);
   if (!quality) return "";
   const view = (key: string, tab: string, title: string, text: (v: number) => string): View[] => {
     const figure = figures.find((f) => f.key === key);
@@ -162,10 +166,10 @@ function charts(g: Group, figures: readonly Figure[], index: number): string {
   const views = [
     ...view("brotli", "download", "download (brotli), log scale", bytes),
     ...view("file", "file", "file, log scale", bytes),
-    ...view("latency", "latency", "median latency, log scale", milliseconds),
+    ...view("latency/50", "latency", "median latency, log scale", milliseconds),
   ];
   if (!views.length) return "";
-  const id = (v: View) => `g${index}-${v.figure.key}`;
+  const id = (v: View) => `g${index}-${v.tab}`;
   const inputs = views.map((v, i) => `<input type="radio" name="g${index}" id="${id(v)}"${i ? "" : " checked"}>`);
   const labels = views.map((v) => `<label for="${id(v)}">${v.tab}</label>`);
   const used = new Set(g.rows.map((r) => r.series));
@@ -182,7 +186,7 @@ function charts(g: Group, figures: readonly Figure[], index: number): string {
     const chart = points.length
       ? scatter(points, { x: { title: v.title, text: v.text }, y: { title: quality.title, text: (t) => `${t}${unit}` }, shapes })
       : "";
-    return `<div class="view view-${v.figure.key}">${chart}</div>`;
+    return `<div class="view view-${v.tab}">${chart}</div>`;
   });
   return `<div class="card views">${inputs.join("")}
 <div class="tabs"><span class="soft">${escaped(quality.title)} against</span><span class="set">${labels.join("")}</span><span class="legend">${legend
@@ -193,7 +197,7 @@ ${figuresHtml.join("\n")}</div>`;
 
 /** Which view a tab opens. */
 function tabStyle(index: number): string {
-  return ["brotli", "file", "latency"]
+  return ["download", "file", "latency"]
     .map((key) => {
       const id = `#g${index}-${key}`;
       return `${id}:checked ~ .view-${key} { display: block; }
@@ -210,21 +214,18 @@ function shortName(name: string): string {
 
 function figureTable(g: Group, figures: readonly Figure[]): string {
   const first = g.rows[0]!;
-  const n = figures.map((f) => f.of(first.measured)).find((m) => m?.interval)?.n;
-  const head = figures.map((f) => `<th>${escaped(f.title)}${f.key === "accuracy" && n ? `<br>n = ${grouped(n)}` : ""}</th>`).join("");
+  const n = figures.map((f) => f.of(first.measured)).find((m, i) => m?.interval && figures[i]!.quality)?.n;
+  const head = figures.map((f) => `<th>${escaped(f.title)}${f.quality && n ? `<br>n = ${grouped(n)}` : ""}</th>`).join("");
   const body = g.rows.map((row) => {
     const cells = figures.map((f) => {
       const m = f.of(row.measured);
       if (!m) return "<td></td>";
       const base = f.of(first.measured);
-      const delta = change(f, base, m);
-      const worse = base && f.better && (f.better === "lower" ? m.value > base.value : m.value < base.value);
-      // A difference inside the interval is no finding.
-      const noise = m.value === base?.value || (m.interval && base && base.value >= m.interval[0] && base.value <= m.interval[1]);
-      const tone = noise || !f.better ? "" : worse ? " bad" : " good";
+      const delta = base ? f.change(base, m, row.measured) : "";
+      const tone = base && verdict(f, base, m, row.measured);
       const more = [
-        m.interval ? `<span class="more">${intervalText(m)}</span>` : "",
-        delta ? `<span class="more${tone}">${delta}</span>` : "",
+        m.interval && f.quality ? `<span class="more">${intervalText(m)}</span>` : "",
+        delta ? `<span class="more ${tone}">${delta}</span>` : "",
       ].join("");
       const others = g.rows.flatMap((r) => f.of(r.measured)?.value ?? []);
       const best = f.better && new Set(others).size > 1 && m.value === (f.better === "lower" ? Math.min(...others) : Math.max(...others));

@@ -2,13 +2,14 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { InferenceSession, Tensor } from "onnxruntime-node";
+import { env, InferenceSession, Tensor } from "onnxruntime-node";
 import { type Model, weightBytes } from "../ir/graph.ts";
 import { save } from "../onnx/file.ts";
 import { limits } from "../onnx/limits.ts";
 import { writeModel } from "../onnx/write.ts";
 
 export const backend: "node" | "web" = "node";
+export const version = env.versions.node ?? "";
 export { Tensor };
 
 /** A runtime session over the model or file; a model too large for a single file goes through a temporary folder. */

@@ -1,11 +1,12 @@
 /** ONNX Runtime in a browser (WebAssembly). */
-import { InferenceSession, Tensor } from "onnxruntime-web";
+import { env, InferenceSession, Tensor } from "onnxruntime-web";
 import { type Model, weightBytes } from "../ir/graph.ts";
 import { limits } from "../onnx/limits.ts";
 import { writeModel } from "../onnx/write.ts";
 import { Fault } from "../tensor/fault.ts";
 
 export const backend: "node" | "web" = "web";
+export const version = env.versions.web ?? "";
 export { Tensor };
 
 /** A runtime session over the model or the file at a URL. Errors: weights beyond what one file holds. */

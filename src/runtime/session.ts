@@ -8,6 +8,9 @@ import type { DType } from "../tensor/dtype.ts";
 import { Fault } from "../tensor/fault.ts";
 import { type Tensor, valuesOf, wrap } from "../tensor/tensor.ts";
 
+/** The engine: "onnxruntime-node 1.30.0". */
+export const engine = `onnxruntime-${ort.backend} ${ort.version}`;
+
 export interface SessionOptions {
   /** Intra-op threads; default: the runtime's own choice. */
   readonly threads?: number;
