@@ -40,6 +40,9 @@ async function withFile<T>(model: Model, use: (path: string) => Promise<T>): Pro
   }
 }
 
+/** Memory of a process without a model: measured once. */
+let empty: Promise<number> | undefined;
+
 /** Slices a measured time is cut into; their spread gives the interval. */
 const slices = 10;
 /** 97.5 % quantile of Student's t with 9 degrees of freedom. */
@@ -98,9 +101,9 @@ export const host: Host = {
 
   peakMemory: (model, feeds, options) =>
     withFile(model, async (path) => {
-      const empty = await inProcess({ path: null, feeds: {}, threads: options.threads, runs: 0 });
+      empty ??= inProcess({ path: null, feeds: {}, threads: 1, runs: 0 });
       const peak = await inProcess({ path, feeds, threads: options.threads, runs: options.runs });
-      return { peak, empty };
+      return { peak, empty: await empty };
     }),
 };
 
