@@ -3,8 +3,8 @@ import type { Model } from "../ir/graph.ts";
 import { opOf } from "../ops/index.ts";
 
 /**
- * Multiply-accumulates of the top graph's nodes that have a rule; the model's values need shapes (see observeShapes). Element-wise work
- * is not counted, as usual. null where no node could be counted.
+ * Multiply-accumulates of the top graph's nodes whose ops have a rule for it (products, convolutions, pooling, normalization); the model's
+ * values need shapes (see observeShapes). Element-wise work is not counted, as usual. null where no node could be counted.
  */
 export function macsOf(shaped: Model): number | null {
   let total: number | null = null;

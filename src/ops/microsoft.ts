@@ -2,7 +2,9 @@
 import type { Node, Value } from "../ir/graph.ts";
 import { sizeOf } from "../tensor/dtype.ts";
 import { type Build, dtypeOf, shapeOf } from "./build.ts";
+import { Conv } from "./conv.ts";
 import { gelu, geluTanh, swish } from "./gelu.ts";
+import { Gemm, MatMul } from "./linear.ts";
 import type { Op, VjpArgs } from "./op.ts";
 import { axisOf, input, output, refused, unary } from "./rule.ts";
 import { normalized, standardized, undo } from "./standardize.ts";
@@ -74,3 +76,15 @@ export const FusedMatMul: Op = {
     outputAxis: (node) => (node.inputs[1]?.type?.shape?.length ?? 2) - (node.int("transB") ? 2 : 1),
   },
 };
+
+/** Products whose weights are packed, quantized or fused with what follows: counted, not differentiated. */
+export const MatMulNBits: Op = {
+  macs: (node: Node) => {
+    const y = node.outputs[0]?.shape;
+    return y ? sizeOf(y) * (node.int("K") ?? 0) : null;
+  },
+};
+export const DynamicQuantizeMatMul: Op = { macs: MatMul.macs! };
+export const MatMulIntegerToFloat: Op = { macs: MatMul.macs! };
+export const FusedGemm: Op = { macs: Gemm.macs! };
+export const FusedConv: Op = { macs: Conv.macs! };

@@ -1,9 +1,10 @@
 /** What a model is made of: the content of `pith show`. */
 import type { Dim, Model, Node, Value } from "../ir/graph.ts";
 import { allGraphs, allNodes, onlyReader, stored } from "../ir/walk.ts";
+import { parametersOf } from "../measure/parameters.ts";
 import type { ModelSource } from "../onnx/read.ts";
 import { opOf } from "../ops/index.ts";
-import { type DType, dtypes, sizeOf } from "../tensor/dtype.ts";
+import type { DType } from "../tensor/dtype.ts";
 
 export interface PortSummary {
   readonly name: string;
@@ -35,7 +36,7 @@ export interface Summary {
   readonly outputs: readonly PortSummary[];
   readonly nodes: number;
   readonly initializers: number;
-  /** Elements of all stored tensors but strings, and 64-bit integers (shapes, axes, indices). */
+  /** Elements of all stored tensors but strings, 64-bit integers (shapes, axes, indices), and scales and zero points of quantization. */
   readonly parameters: number;
   /** Bytes of all stored tensors. */
   readonly bytes: number;
@@ -81,9 +82,10 @@ export function summarize(model: Model): Summary {
   const byType = new Map<DType, { dtype: DType; tensors: number; parameters: number; bytes: number }>();
   let parameters = 0;
   let bytes = 0;
-  for (const { tensor: t, readers } of stored(model.graph)) {
+  for (const entry of stored(model.graph)) {
+    const { tensor: t, readers } = entry;
     const size = t.strings ? t.strings.reduce((n, s) => n + s.byteLength, 0) : t.data.byteLength;
-    const elements = isParameter(t.dtype) ? sizeOf(t.shape) : 0;
+    const elements = parametersOf(entry);
     parameters += elements;
     bytes += size;
     const d = byType.get(t.dtype) ?? { dtype: t.dtype, tensors: 0, parameters: 0, bytes: 0 };
@@ -130,12 +132,6 @@ function consumer(node: Node): Node {
   return n;
 }
 const spelling = new Set(["DequantizeLinear", "Transpose", "Cast", "Identity"]);
-
-/** Strings and 64-bit integers (shapes, axes, token tables) are not parameters. */
-export function isParameter(dtype: DType): boolean {
-  const { kind, bits } = dtypes[dtype];
-  return kind === "f" || kind === "c" || ((kind === "i" || kind === "u") && bits < 64);
-}
 
 function message(model: Model) {
   return (model.source as ModelSource | undefined)?.message;
