@@ -246,7 +246,7 @@ test("the best weights are kept, and patience ends the training", async () => {
   const scores: number[] = [];
   const kept: Float32Array[] = [];
   // A metric that is best at the second epoch.
-  const script = [0.1, 0.9, 0.5, 0.4, 0.3, 0.2];
+  const script = [0.125, 0.875, 0.5, 0.375, 0.25, 0.125];
   let calls = 0;
   const { history, best, steps } = await fit(model, {
     data: blobs(32),

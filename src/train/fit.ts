@@ -6,6 +6,7 @@ import { inputsOf } from "../runtime/feeds.ts";
 import { open } from "../runtime/session.ts";
 import { Fault } from "../tensor/fault.ts";
 import { floatsOf } from "../tensor/tensor.ts";
+import { liftConstants } from "../transform/fold.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import { feeder } from "./feeder.ts";
 import { attach, trainingGraph } from "./graph.ts";
@@ -114,6 +115,7 @@ export async function fit(model: Model, options: FitOptions): Promise<Fitted> {
   if (!(size >= 1)) throw new Fault("train", `needs examples, and a batch size of at least 1; got ${data.length} and ${options.batchSize}`);
   const of = options.steps ?? Math.ceil(((options.epochs ?? 1) * data.length) / size);
   const base = cloneModel(model);
+  liftConstants(base);
   const outputs = base.graph.outputs.map((o) => o.name);
   const feed = feeder(data, size, seed, inputsOf(base));
   const attached = attach(base, loss, feed.batch);

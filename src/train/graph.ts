@@ -161,7 +161,7 @@ export async function trainingGraph(attached: WithLoss, sample: Batch, options: 
     graph.setData(v, null);
     if (!graph.inputs.includes(v)) graph.inputs.push(v);
   }
-  const named = new Set(patternsOf(options.trainable));
+  const names = new Set(reached.map((v) => v.name));
   return {
     model,
     loss: loss.name,
@@ -171,7 +171,7 @@ export async function trainingGraph(attached: WithLoss, sample: Batch, options: 
     statistics,
     arrays,
     pairs,
-    unreached: chosen.filter((v) => named.has(v.name) && !gradients.has(v)).map((v) => v.name),
+    unreached: patternsOf(options.trainable).filter((name) => attached.own.has(name) && !names.has(name)),
   };
 }
 
@@ -183,11 +183,13 @@ function floatInitializers(model: Model): Value[] {
 }
 
 /** The initializers to train. Errors: a selector that matches none. */
-function chooseTrained(candidates: readonly Value[], { trainable, frozen }: GraphOptions): Value[] {
+function chooseTrained(candidates: readonly Value[], { trainable, frozen, live }: GraphOptions): Value[] {
   const named = new Set(patternsOf(trainable));
   const wanted = trainable === undefined ? () => true : matcher(trainable);
-  const unwanted = frozen === undefined ? () => false : matcher(frozen);
-  const chosen = candidates.filter((v) => (named.has(v.name) || (wanted([v.name]) && looksTrained(v))) && !unwanted([v.name]));
+  const unwanted = [frozen, live].flatMap((s) => (s === undefined ? [] : [matcher(s)]));
+  const chosen = candidates.filter(
+    (v) => (named.has(v.name) || (wanted([v.name]) && looksTrained(v))) && !unwanted.some((matches) => matches([v.name])),
+  );
   if (chosen.length === 0) {
     const all = candidates.filter(looksTrained);
     throw new Fault(
