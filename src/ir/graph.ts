@@ -350,9 +350,8 @@ export function newModel(name: string, opset = 17, irVersion = 8): Model {
   };
 }
 
-/** A deep copy of the structure that shares tensor bytes, attributes and source messages. */
-export function cloneModel(model: Model): Model {
-  const map = new Map<Value, Value>();
+/** A deep copy of the structure that shares tensor bytes, attributes and source messages; `map` takes old values to new ones. */
+export function cloneModel(model: Model, map = new Map<Value, Value>()): Model {
   return {
     ...model,
     graph: cloneGraph(model.graph, null, map),

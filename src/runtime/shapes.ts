@@ -73,7 +73,7 @@ export async function observeShapes(model: Model, feeds: Batch, options: Pick<Se
 }
 
 /** Values that have, or may have, an element type that keeps a session from opening. */
-function unreachable(model: Model): Set<Value> {
+export function unreachable(model: Model): Set<Value> {
   const out = new Set<Value>();
   const bad = (v: Value | null) => {
     if (!v) return false;

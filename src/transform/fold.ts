@@ -1,57 +1,184 @@
-/** Constants made initializers, where techniques look for weights. */
-import type { Attr, Model, Node } from "../ir/graph.ts";
-import { allGraphs } from "../ir/walk.ts";
+/** Constants: lifted out of nodes, and computed where nothing but constants goes in. */
+import { cloneModel, type Graph, type Model, type Node, type Value } from "../ir/graph.ts";
+import { allGraphs, constantOf, removeDead, sorted } from "../ir/walk.ts";
+import { open, type SessionOptions } from "../runtime/session.ts";
+import { unreachable } from "../runtime/shapes.ts";
 import { type Tensor, tensor } from "../tensor/tensor.ts";
+import { raiseIrVersion } from "./weights.ts";
+
+/** Makes `value` an initializer of its graph in place of the node output it is. Its name stays. */
+function becomeInitializer(value: Value, data: Tensor): void {
+  const node = value.producer!;
+  node.outputs[node.outputs.indexOf(value)] = null;
+  value.producer = null;
+  value.graph.setData(value, data);
+  if (node.outputs.every((o) => o === null)) value.graph.remove(node);
+}
 
 /**
- * Turns every Constant node (subgraphs included) into an initializer of the same name; those that are graph outputs or hold sparse
- * tensors stay. Returns how many there were. The model's IR version becomes at least 4, before which initializers had to be inputs.
+ * Turns Constant nodes into initializers of the same name, subgraphs included, so that weights stored in them are found. Returns how many.
+ * Left alone: those that are a subgraph's output (runtimes want a node there). The IR version becomes at least 4.
  */
 export function liftConstants(model: Model): number {
   let lifted = 0;
-  for (const graph of allGraphs(model.graph)) {
-    for (const node of [...graph.nodes]) {
-      const value = node.outputs[0];
-      const data = node.opType === "Constant" && node.domain === "" && value ? constant(node) : null;
-      if (!value || !data || graph.outputs.includes(value)) continue;
-      node.outputs[0] = null;
-      graph.remove(node);
-      value.producer = null;
-      graph.setData(value, data);
+  for (const g of allGraphs(model.graph)) {
+    for (const n of [...g.nodes]) {
+      const value = n.outputs[0];
+      const data = n.opType === "Constant" ? constantOf(value) : null;
+      if (!value || !data || (g.parent && g.outputs.includes(value))) continue;
+      becomeInitializer(value, data);
       lifted++;
     }
   }
-  if (lifted) model.irVersion = Math.max(4, model.irVersion);
+  if (lifted) raiseIrVersion(model, 4);
   return lifted;
 }
 
-/** What a Constant node holds, in whichever of its attributes. */
-function constant(node: Node): Tensor | null {
-  for (const [name, a] of node.attrs) {
-    const t = name.startsWith("value") ? ofAttr(a) : null;
-    if (t) return t;
-  }
-  return null;
+export interface FoldOptions extends Pick<SessionOptions, "threads"> {
+  /** Take known shapes as constants too (Shape and Size of values with a concrete shape): specialises the model to them. Default false. */
+  readonly shapes?: boolean;
+  /** Also fold what stores a weight a second time because the unfolded one is still read: tied weights part. Default false. */
+  readonly split?: boolean;
 }
 
-function ofAttr(a: Attr): Tensor | null {
-  const encode = (s: string) => new TextEncoder().encode(s);
-  switch (a.type) {
-    case "tensor":
-      return a.value;
-    case "int":
-      return tensor("int64", [], [a.value]);
-    case "ints":
-      return tensor("int64", [a.value.length], a.value);
-    case "float":
-      return tensor("float32", [], [a.value]);
-    case "floats":
-      return tensor("float32", [a.value.length], a.value);
-    case "string":
-      return { dtype: "string", shape: [], data: new Uint8Array(0), strings: [encode(a.value)] };
-    case "strings":
-      return { dtype: "string", shape: [a.value.length], data: new Uint8Array(0), strings: a.value.map(encode) };
-    default:
-      return null;
+/** Drawn anew each run, or storage that folding would blow up: what DequantizeLinear gives is four times as large. */
+const kept = /^(Random|Bernoulli|Multinomial|Dropout|Sequence|SplitToSequence|Optional|DequantizeLinear$)/;
+/** Bytes that may be stored once more, or that a computed constant may take whatever it comes from. */
+const small = 4096;
+
+/**
+ * Computes what depends on constants alone, by ONNX Runtime in one session, and stores it as initializers; returns those. They keep their
+ * names. Weights that are read in more than one way stay one tensor (see `split`), equal computations become one, an overridable
+ * default is no constant, and nothing is stored that is larger than all it is computed from (and than 4 KiB).
+ */
+export async function fold(model: Model, options: FoldOptions = {}): Promise<Value[]> {
+  const { graph } = model;
+  if (options.shapes) foldShapes(graph);
+  const sources = constantsOf(model);
+  mergeEqual(graph, sources);
+  const outputs = new Set(graph.outputs);
+  const constantNode = (n: Node) => n.outputs.some((o) => o && sources.has(o));
+  const wanted = [...sources.keys()].filter(
+    (v) =>
+      v.producer &&
+      v.producer.opType !== "Constant" &&
+      !outputs.has(v) &&
+      [...v.uses].some((u) => !("node" in u) || u.node.graph !== graph || !constantNode(u.node)),
+  );
+  const chosen = new Set(wanted);
+  if (!options.split) leaveTied(chosen, sources, wanted, graph, constantNode);
+  if (chosen.size === 0) return [];
+  const results = await evaluate(model, [...chosen], options);
+  const folded: Value[] = [];
+  for (const [v, data] of results) {
+    const from = [...sources.get(v)!].reduce((n, s) => n + bytes(s), 0);
+    if (data.data.byteLength > Math.max(small, from)) continue;
+    becomeInitializer(v, data);
+    folded.push(v);
+  }
+  if (folded.length) raiseIrVersion(model, 4);
+  removeDead(graph);
+  return folded;
+}
+
+const bytes = (v: Value) => constantOf(v)?.data.byteLength ?? 0;
+
+/** Constant values of the top graph, each with the stored tensors it is computed from. */
+function constantsOf(model: Model): Map<Value, ReadonlySet<Value>> {
+  const { graph } = model;
+  const hidden = unreachable(model);
+  const inputs = new Set(graph.inputs);
+  const sources = new Map<Value, ReadonlySet<Value>>();
+  for (const v of graph.initializers) if (!inputs.has(v)) sources.set(v, new Set([v]));
+  for (const n of sorted(graph)) {
+    if (n.opType === "Constant" && n.domain === "") {
+      const v = n.outputs[0];
+      if (v && constantOf(v)) sources.set(v, new Set([v]));
+      continue;
+    }
+    if ((n.domain !== "" && n.domain !== "com.microsoft") || kept.test(n.opType) || n.subgraphs.length > 0) continue;
+    const read = n.inputs.filter((v) => v !== null);
+    if (read.length === 0 || !read.every((v) => sources.has(v)) || n.outputs.some((o) => o && hidden.has(o))) continue;
+    const from = new Set(read.flatMap((v) => [...sources.get(v)!]));
+    for (const o of n.outputs) if (o) sources.set(o, from);
+  }
+  return sources;
+}
+
+/** Constant nodes of the same op, attributes and inputs become one, so that what was tied stays tied. */
+function mergeEqual(graph: Graph, sources: Map<Value, ReadonlySet<Value>>): void {
+  const first = new Map<string, Node>();
+  for (const n of sorted(graph)) {
+    if (n.opType === "Constant" || n.inputs.length === 0 || !n.outputs.some((o) => o && sources.has(o))) continue;
+    const attrs = [...n.attrs].sort(([a], [b]) => (a < b ? -1 : 1));
+    if (attrs.some(([, a]) => a.type === "tensor" || a.type === "opaque")) continue;
+    const key = JSON.stringify([n.domain, n.opType, n.inputs.map((v) => v?.name ?? ""), attrs.map(([k, a]) => [k, a.type, a.value])]);
+    const same = first.get(key);
+    if (!same || n.outputs.some((o, i) => o && (!same.outputs[i] || graph.outputs.includes(o)))) {
+      first.set(key, same ?? n);
+      continue;
+    }
+    n.outputs.forEach((o, i) => {
+      o?.replaceUses(same.outputs[i]!);
+      if (o) sources.delete(o);
+    });
+    graph.remove(n);
+  }
+}
+
+/** Takes out of `chosen` what is computed from a tensor that stays in the model beside it. */
+function leaveTied(
+  chosen: Set<Value>,
+  sources: ReadonlyMap<Value, ReadonlySet<Value>>,
+  wanted: readonly Value[],
+  graph: Graph,
+  constantNode: (n: Node) => boolean,
+): void {
+  const outputs = new Set([...wanted, ...graph.outputs]);
+  const readOutside = (v: Value) => [...v.uses].some((u) => !("node" in u) || u.node.graph !== graph || !constantNode(u.node));
+  for (let before = -1; before !== chosen.size; ) {
+    before = chosen.size;
+    // Stored tensors that are still there after folding: read directly, or by what stays computed.
+    const alive = new Set<Value>();
+    for (const [v, from] of sources) {
+      if (!v.producer || v.producer.opType === "Constant" ? readOutside(v) : outputs.has(v) && !chosen.has(v))
+        for (const s of from) alive.add(s);
+    }
+    for (const v of chosen) if ([...sources.get(v)!].some((s) => alive.has(s) && bytes(s) > small)) chosen.delete(v);
+  }
+}
+
+async function evaluate(model: Model, values: readonly Value[], options: FoldOptions): Promise<Map<Value, Tensor>> {
+  const map = new Map<Value, Value>();
+  const probe = cloneModel(model, map);
+  const g = probe.graph;
+  while (g.outputs.length) g.removeOutput(g.outputs.length - 1);
+  for (const v of values) g.addOutput(map.get(v)!);
+  removeDead(g);
+  g.inputs.length = 0;
+  const session = await open(probe, { ...(options.threads ? { threads: options.threads } : {}), spinning: false });
+  try {
+    const readable = new Set(session.outputs.filter((o) => o.dtype && !/^u?int4$/.test(o.dtype)).map((o) => o.name));
+    const wanted = values.filter((v) => readable.has(v.name));
+    const results = await session.run(
+      {},
+      wanted.map((v) => v.name),
+    );
+    return new Map(wanted.map((v) => [v, results[v.name]!]));
+  } finally {
+    await session.release();
+  }
+}
+
+/** Shape and Size of values whose shape is known become initializers. */
+function foldShapes(graph: Graph): void {
+  for (const n of [...graph.nodes]) {
+    const shape = n.domain === "" ? n.inputs[0]?.shape : null;
+    const out = n.outputs[0];
+    if (!shape || !out || graph.outputs.includes(out)) continue;
+    if (n.opType === "Shape") {
+      const dims = shape.slice(n.int("start") ?? 0, n.int("end") ?? shape.length);
+      becomeInitializer(out, tensor("int64", [dims.length], dims));
+    } else if (n.opType === "Size") becomeInitializer(out, tensor("int64", [], [shape.reduce((a, d) => a * d, 1)]));
   }
 }

@@ -118,3 +118,16 @@ export function dropDefault(graph: Graph, value: Value): boolean {
   graph.inputs.splice(at, 1);
   return true;
 }
+
+/**
+ * Makes the model's IR version at least `version`. Before 4 every initializer had to be an input too and none could be overridden; since
+ * then one that is an input is an overridable default, so that crossing 4 takes them out of the inputs: the model computes what it did.
+ */
+export function raiseIrVersion(model: Model, version: number): void {
+  if (model.irVersion < 4 && version >= 4) {
+    for (const g of allGraphs(model.graph)) {
+      for (const v of [...g.inputs]) if (v.data) dropDefault(g, v);
+    }
+  }
+  model.irVersion = Math.max(model.irVersion, version);
+}
