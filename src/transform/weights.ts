@@ -1,7 +1,7 @@
 /** Which initializers are the weights of which nodes: what every technique starts from. */
 import type { Graph, Model, Node, Value } from "../ir/graph.ts";
 import { matcher, namesOf, type Selector } from "../ir/select.ts";
-import { allNodes, constantOf } from "../ir/walk.ts";
+import { allGraphs, allNodes, constantOf } from "../ir/walk.ts";
 import { opOf } from "../ops/index.ts";
 import { type DType, dtypeOfCode, isFloat, sizeOf } from "../tensor/dtype.ts";
 import { integersOf, numbersOf, reshape, type Tensor, tensor } from "../tensor/tensor.ts";
