@@ -69,7 +69,7 @@ export const scale = define({
     return tensor(
       "float32",
       t.shape,
-      Float32Array.from(x, (v) => v / by),
+      new Float32Array(x).map((v) => v / by),
     );
   },
 });

@@ -21,7 +21,7 @@ export function insertMask(model: Model, weight: Value, keep: Uint8Array): Mask 
     tensor(
       t.dtype,
       t.shape,
-      Array.from(keep, (k) => (k ? 1 : 0)),
+      keep.map((k) => (k ? 1 : 0)),
     ),
   );
   const node = b.node("Mul", [weight, value]);
@@ -57,8 +57,10 @@ export function zeroed(weight: Value, keep: ArrayLike<number>) {
  */
 export function holdZeros(model: Model): Mask[] {
   return weightsOf(model).flatMap(({ value }) => {
-    const keep = Uint8Array.from(numbersOf(value.data!), (x) => (x === 0 ? 0 : 1));
-    const kept = keep.reduce((n, k) => n + k, 0);
+    const w = numbersOf(value.data!);
+    const keep = new Uint8Array(w.length);
+    let kept = 0;
+    for (let i = 0; i < w.length; i++) if (w[i] !== 0) kept += keep[i] = 1;
     return kept === 0 || kept === keep.length ? [] : [insertMask(model, value, keep)];
   });
 }

@@ -31,7 +31,11 @@ function mark(scores: readonly Float32Array[], count: number): Uint8Array[] {
   const low = pick((x) => (x >>> 16 === high.bin ? x & 0xffff : -1), count - high.before);
   const threshold = ((high.bin << 16) | low.bin) >>> 0;
   let ties = count - high.before - low.before;
-  return bits.map((b) => Uint8Array.from(b, (x) => (x < threshold || (x === threshold && ties-- > 0) ? 0 : 1)));
+  return bits.map((b) => {
+    const keep = new Uint8Array(b.length);
+    for (let i = 0; i < b.length; i++) keep[i] = b[i]! < threshold || (b[i] === threshold && ties-- > 0) ? 0 : 1;
+    return keep;
+  });
 }
 
 /**

@@ -82,7 +82,11 @@ export const magnitude = defineTechnique({
 
 /** |w|, of entries already masked 0. */
 function scores(layers: readonly (readonly ArrayLike<number>[])[]): Float32Array[] {
-  return layers.map(([w, mask]) => Float32Array.from(w!, (x, i) => (mask && mask[i] === 0 ? 0 : Math.abs(x))));
+  return layers.map(([w, mask]) => {
+    const out = new Float32Array(w!.length);
+    for (let i = 0; i < out.length; i++) out[i] = mask && mask[i] === 0 ? 0 : Math.abs(w![i]!);
+    return out;
+  });
 }
 
 /** Zeroes what is not kept; with a context, notes how much of each layer is left. */
