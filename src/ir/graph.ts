@@ -401,10 +401,3 @@ export function cloneGraph(graph: Graph, parent: Graph | null, map: Map<Value, V
   for (const o of graph.outputs) copy.addOutput(copyOf(o));
   return copy;
 }
-
-/** Bytes of all initializers of the top graph. */
-export function weightBytes(model: Model): number {
-  let n = 0;
-  for (const v of model.graph.initializers) n += v.data!.data.byteLength;
-  return n;
-}

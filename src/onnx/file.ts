@@ -1,7 +1,6 @@
 /** Models on disk: load with lazily read external data, save beside and rename. Node only. */
 import {
   closeSync,
-  copyFileSync,
   existsSync,
   fstatSync,
   mkdirSync,
@@ -11,53 +10,71 @@ import {
   realpathSync,
   renameSync,
   rmSync,
+  type Stats,
   statSync,
   writeSync,
 } from "node:fs";
 import { basename, dirname, isAbsolute, join, relative, resolve, sep } from "node:path";
-import { type Model, weightBytes } from "../ir/graph.ts";
+import type { Model } from "../ir/graph.ts";
 import { Fault } from "../tensor/fault.ts";
-import type { LazyBytes, Tensor } from "../tensor/tensor.ts";
+import type { LazyBytes } from "../tensor/tensor.ts";
 import { limits } from "./limits.ts";
+import { byteLength, type Pieces } from "./pieces.ts";
 import { readModel } from "./read.ts";
 import type { ExternalReader } from "./tensor.ts";
-import { isUntouched, type Pieces, writePieces } from "./write.ts";
+import { isUntouched, type Place, writePieces } from "./write.ts";
 
 /** Loads an ONNX file; external tensor data stays on disk until it is needed. Errors: unreadable, not ONNX, external data outside the model's folder. */
 export function load(path: string): Model {
-  let bytes: Uint8Array;
-  try {
-    const size = statSync(path).size;
-    if (size > limits.fileBytes)
-      throw new Fault(path, `is ${size} bytes; an ONNX file ends at 2 GiB (larger weights live in external data)`);
-    bytes = readFileSync(path);
-  } catch (e) {
-    if (e instanceof Fault) throw e;
-    const code = (e as NodeJS.ErrnoException).code;
-    throw new Fault(
-      path,
-      code === "ENOENT" ? "no such file" : code === "EISDIR" ? "is a folder; an .onnx file was expected" : (e as Error).message,
-      { cause: e },
-    );
-  }
+  const bytes = attempt(path, "cannot be read", () => {
+    const stat = statSync(path);
+    if (stat.isDirectory()) throw new Fault(path, "is a folder; an .onnx file was expected");
+    if (!stat.isFile()) throw new Fault(path, "is no regular file");
+    if (stat.size > limits.fileBytes)
+      throw new Fault(path, `is ${stat.size} bytes; an ONNX file ends at 2 GiB (larger weights live in external data)`);
+    const read = readFileSync(path);
+    return new Uint8Array(read.buffer, read.byteOffset, read.byteLength);
+  });
   const folder = dirname(resolve(path));
   return readModel(bytes, { name: basename(path), folder, external: folderReader(folder) });
 }
 
-/** Reads external tensors of one folder; a location that leads out of it (also by a link) is refused. */
+/** What the system says against `path`, in one line. */
+function attempt<T>(path: string, what: string, action: () => T): T {
+  try {
+    return action();
+  } catch (e) {
+    const { code, message } = e as NodeJS.ErrnoException;
+    if (e instanceof Fault || !code) throw e;
+    throw new Fault(path, code === "ENOENT" ? `${what}: no such file or folder` : `${what}: ${message}`, { cause: e });
+  }
+}
+
+/** Reads external tensors of one folder; a location that leads out of it (also by a link) is refused. Tensors over the same bytes share them. */
 export function folderReader(folder: string): ExternalReader {
   const root = realpathSync(folder);
+  const files = new Map<string, { path: string; stat: Stats }>();
+  const slices = new Map<string, LazyBytes>();
   return (location, offset, length) => {
-    const path = inside(root, location);
-    const size = statSync(path).size;
+    let file = files.get(location);
+    if (!file) {
+      const path = inside(root, location);
+      files.set(location, (file = { path, stat: statSync(path) }));
+      if (!file.stat.isFile()) throw new Error(`external file "${location}" is no regular file`);
+    }
+    const { size } = file.stat;
     if (offset + length > size)
       throw new Error(`external file "${location}" has ${size} bytes; bytes ${offset} to ${offset + length} were asked for`);
-    return slice(path, offset, length);
+    const key = `${offset} ${length} ${file.path}`;
+    let bytes = slices.get(key);
+    if (!bytes) slices.set(key, (bytes = slice(file.path, file.stat, offset, length)));
+    return bytes;
   };
 }
 
 function inside(root: string, location: string): string {
   const wanted = resolve(root, location);
+  if (location.includes("\0")) throw new Error("external location holds a zero byte");
   if (isAbsolute(location) || !under(root, wanted)) throw new Error(`external location "${location}" leads out of the model's folder`);
   if (!existsSync(wanted)) throw new Error(`external file "${location}" is missing beside the model`);
   const real = realpathSync(wanted);
@@ -70,16 +87,20 @@ function under(root: string, path: string): boolean {
   return r !== "" && r !== ".." && !r.startsWith(`..${sep}`) && !isAbsolute(r);
 }
 
-function slice(path: string, offset: number, byteLength: number): LazyBytes {
+function slice(path: string, then: Stats, offset: number, byteLength: number): LazyBytes {
   return {
     byteLength,
-    read() {
-      const out = new Uint8Array(byteLength);
-      const fd = openSync(path, "r");
+    file: { path, offset },
+    read(start = 0, end = byteLength) {
+      const out = new Uint8Array(end - start);
+      const fd = attempt(path, "cannot be read", () => openSync(path, "r"));
       try {
-        for (let at = 0; at < byteLength; ) {
-          const n = readSync(fd, out, at, Math.min(byteLength - at, 1 << 30), offset + at);
-          if (n === 0) throw new Fault(path, `ends before byte ${offset + byteLength}; it was longer when the model was loaded`);
+        const now = fstatSync(fd);
+        if (now.size !== then.size || now.mtimeMs !== then.mtimeMs || now.ino !== then.ino)
+          throw new Fault(path, "was changed since the model that uses it was loaded");
+        for (let at = 0; at < out.byteLength; ) {
+          const n = readSync(fd, out, at, Math.min(out.byteLength - at, 1 << 30), offset + start + at);
+          if (n === 0) throw new Fault(path, `ends before byte ${offset + end}; it was longer when the model was loaded`);
           at += n;
         }
       } finally {
@@ -100,67 +121,129 @@ const externalFrom = 1024;
 
 /**
  * Writes a model to `path` (and its weights to `<path>.data` where it must), beside first and then renamed. An untouched model is written
- * byte-identical, its external files copied along. Errors: a path that is one of the model's own input files.
+ * byte-identical, its external files copied along. Errors: a path that is one of the model's own weight files; what the system refuses.
  */
 export function save(model: Model, path: string, options: SaveOptions = {}): void {
   const target = resolve(path);
   const folder = dirname(target);
-  mkdirSync(folder, { recursive: true });
-  const own = new Set(model.folder ? model.externalFiles.map((f) => resolve(model.folder!, f)) : []);
-  if (own.has(target)) throw new Fault(path, "holds the input model's own weights; choose another name");
-  const mode = options.external ?? "auto";
-  if (mode === "auto" && isUntouched(model)) {
-    const copies = model.folder === null || sameFolder(model.folder, folder) ? [] : model.externalFiles;
-    for (const f of copies) {
-      const to = join(folder, f);
-      mkdirSync(dirname(to), { recursive: true });
-      replace(to, (beside) => copyFileSync(join(model.folder!, f), beside));
-    }
-    replace(target, (beside) => writeAll(beside, writePieces(model)));
+  attempt(path, "cannot be written", () => mkdirSync(folder, { recursive: true }));
+  const { external = "auto" } = options;
+  if (external === "auto" && isUntouched(model)) {
+    replace(model, [...externalCopies(model, folder), [target, writePieces(model)]]);
     return;
   }
-  const external = mode === "always" || (mode === "auto" && (model.externalFiles.length > 0 || weightBytes(model) > limits.inlineWeights));
-  const location = `${basename(target)}.data`;
-  const data = join(folder, location);
-  if (external && own.has(data)) throw new Fault(path, `would write its weights over the input's "${location}"; choose another name`);
-  const chunks: Pieces = [];
-  let offset = 0;
-  const externalize = (_name: string, t: Tensor) => {
-    if (!external || t.data.byteLength < externalFrom) return null;
-    const pad = (64 - (offset % 64)) % 64;
-    if (pad) chunks.push(new Uint8Array(pad));
-    chunks.push(t.data);
-    const place = { location, offset: offset + pad, length: t.data.byteLength };
-    offset = place.offset + place.length;
-    return place;
+  const whole = external === "always" ? null : writePieces(model, { embed: true });
+  if (whole && (external === "never" || (model.externalFiles.length === 0 && byteLength(whole) <= limits.inlineBytes))) {
+    if (byteLength(whole) > limits.fileBytes)
+      throw new Fault(path, `would be ${byteLength(whole)} bytes, and an ONNX file ends at 2 GiB; allow external data`);
+    replace(model, [[target, whole]]);
+    return;
+  }
+  const data = `${target}.data`;
+  const { place, pieces } = dataFile(basename(data));
+  const main = writePieces(model, { place });
+  replace(
+    model,
+    pieces.length
+      ? [
+          [data, pieces],
+          [target, main],
+        ]
+      : [[target, main]],
+  );
+}
+
+/** Lays tensors out in one file, each at a multiple of 64 bytes; tensors over the same bytes share their place. */
+export function dataFile(location: string): { readonly place: Place; readonly pieces: Pieces } {
+  const pieces: Pieces = [];
+  const placed = new Map<Uint8Array | LazyBytes, { location: string; offset: number; length: number }>();
+  let end = 0;
+  const place: Place = ({ data }) => {
+    const length = data.byteLength;
+    if (length < externalFrom) return null;
+    let at = placed.get(data);
+    if (!at) {
+      const pad = (64 - (end % 64)) % 64;
+      if (pad) pieces.push(new Uint8Array(pad));
+      pieces.push(data);
+      placed.set(data, (at = { location, offset: end + pad, length }));
+      end = at.offset + length;
+    }
+    return at;
   };
-  const pieces = writePieces(model, { externalize, embed: true });
-  if (chunks.length) replace(data, (beside) => writeAll(beside, chunks));
-  replace(target, (beside) => writeAll(beside, pieces));
+  return { place, pieces };
 }
 
-function sameFolder(a: string, b: string): boolean {
-  return realpathSync(a) === realpathSync(b);
+/** External files of an untouched model, for where it is saved. Errors: another file of that name is there. */
+function externalCopies(model: Model, folder: string): Files {
+  const from = model.folder;
+  if (from === null || realpathSync(from) === realpathSync(folder)) return [];
+  return model.externalFiles.flatMap((f): Files => {
+    const to = join(folder, f);
+    const content = wholeFile(join(from, f));
+    if (existsSync(to)) {
+      if (sameContent(content, wholeFile(to))) return [];
+      throw new Fault(to, "is there already and is another file than the model's own; choose another folder");
+    }
+    attempt(to, "cannot be written", () => mkdirSync(dirname(to), { recursive: true }));
+    return [[to, [content]]];
+  });
 }
 
-/** Writes beside `path`, then renames; nothing half-written is left behind on an error. */
-export function replace(path: string, write: (beside: string) => void): void {
-  const beside = `${path}.${process.pid}.part`;
+function wholeFile(path: string): LazyBytes {
+  const stat = statSync(path);
+  return slice(path, stat, 0, stat.size);
+}
+
+function sameContent(a: LazyBytes, b: LazyBytes): boolean {
+  if (a.byteLength !== b.byteLength) return false;
+  for (let at = 0; at < a.byteLength; at += chunk) {
+    const end = Math.min(at + chunk, a.byteLength);
+    if (Buffer.compare(a.read(at, end), b.read(at, end)) !== 0) return false;
+  }
+  return true;
+}
+
+type Files = readonly (readonly [path: string, content: Pieces])[];
+
+/**
+ * Writes all files beside their places and only then renames them; nothing half-written is left behind on an error.
+ * Errors: a place that is a file which the model's tensors are still read from, and which would be destroyed.
+ */
+function replace(model: Model, files: Files): void {
+  const idOf = (path: string) => {
+    const s = statSync(path, { throwIfNoEntry: false });
+    return s && `${s.dev}:${s.ino}`;
+  };
+  const own = new Set(model.folder === null ? [] : model.externalFiles.map((f) => idOf(join(model.folder!, f))));
+  for (const [, content] of files) for (const p of content) if (!(p instanceof Uint8Array) && p.file) own.add(idOf(p.file.path));
+  for (const [path] of files) {
+    const id = idOf(path);
+    if (id && own.has(id)) throw new Fault(path, "holds weights that the model is still read from; choose another name");
+  }
+  const part = (path: string) => `${path}.${process.pid}.part`;
   try {
-    write(beside);
-    renameSync(beside, path);
+    for (const [path, content] of files) attempt(path, "cannot be written", () => writeAll(part(path), content));
+    for (const [path] of files) attempt(path, "cannot be written", () => renameSync(part(path), path));
   } catch (e) {
-    rmSync(beside, { force: true });
+    for (const [path] of files) rmSync(part(path), { force: true });
     throw e;
   }
 }
+
+/** Lazy pieces are read and written in chunks of this many bytes. */
+const chunk = 1 << 24;
 
 function writeAll(path: string, pieces: Pieces): void {
   const fd = openSync(path, "w");
   try {
     for (const p of pieces) {
-      const bytes = p instanceof Uint8Array ? p : p.read();
-      for (let at = 0; at < bytes.byteLength; ) at += writeSync(fd, bytes, at, Math.min(bytes.byteLength - at, 1 << 30));
+      for (let at = 0; at < p.byteLength; ) {
+        const end = Math.min(at + (p instanceof Uint8Array ? 1 << 30 : chunk), p.byteLength);
+        const bytes = p instanceof Uint8Array ? p.subarray(at, end) : p.read(at, end);
+        for (let done = 0; done < bytes.byteLength; ) done += writeSync(fd, bytes, done);
+        at = end;
+      }
     }
   } finally {
     closeSync(fd);
@@ -170,8 +253,5 @@ function writeAll(path: string, pieces: Pieces): void {
 /** Bytes a model takes on disk: its file and its external data. */
 export function fileBytes(path: string): number {
   const model = load(path);
-  const fd = openSync(path, "r");
-  const main = fstatSync(fd).size;
-  closeSync(fd);
-  return model.externalFiles.reduce((n, f) => n + statSync(join(dirname(resolve(path)), f)).size, main);
+  return model.externalFiles.reduce((n, f) => n + statSync(join(dirname(resolve(path)), f)).size, statSync(path).size);
 }

@@ -4,15 +4,16 @@ import {
   type AttributeProto,
   type GraphProto,
   type ModelProto,
-  ModelProtoSchema,
   type NodeProto,
   AttributeProto_AttributeType as T,
+  type TensorShapeProto_Dimension,
   type ValueInfoProto,
 } from "onnx-buf";
 import { type Attr, type Dim, Graph, type Model, Node, type TensorType, Value } from "../ir/graph.ts";
 import { dtypeOfCode } from "../tensor/dtype.ts";
 import { Fault } from "../tensor/fault.ts";
-import { limits } from "./limits.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import { ModelProtoSchema } from "./messages.ts";
 import { type ExternalReader, readSparse, readTensor } from "./tensor.ts";
 
 /** What a Model keeps of the file it came from: the message and the exact bytes, so that an untouched model is written back as it was. */
@@ -29,9 +30,9 @@ export interface ReadOptions {
   readonly folder?: string | null;
 }
 
-const decoder = new TextDecoder();
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
-/** Reads an ONNX file. The result looks into `bytes` (no copy): do not change them afterwards. Errors: not ONNX, or claims beyond {@link limits}. */
+/** Reads an ONNX file. The result looks into `bytes` (no copy): do not change them afterwards. Errors: not ONNX, or claims beyond what `limits.ts` allows. */
 export function readModel(bytes: Uint8Array, options: ReadOptions = {}): Model {
   const where = options.name ?? "model";
   let message: ModelProto;
@@ -51,23 +52,52 @@ export function readModel(bytes: Uint8Array, options: ReadOptions = {}): Model {
     files.add(location);
     return options.external(location, offset, length);
   };
-  const scope: Scope = { values: new Map(), outer: null };
-  const names = new Set<string>();
-  for (const f of message.functions) {
-    names.add(f.name);
-    for (const n of f.node) for (const name of [n.name, ...n.input, ...n.output]) names.add(name);
-  }
-  const graph = readGraph(message.graph, null, scope, external, where, names, 0);
+  const graph = readGraph(message.graph, null, { values: new Map(), outer: null }, { external, where });
+  for (const name of otherNames(message)) graph.names.add(name);
   return {
     graph,
     irVersion: Number(message.irVersion),
-    opsets: new Map(message.opsetImport.map((o) => [domainOf(o.domain), Number(o.version)])),
-    metadata: new Map(message.metadataProps.map((p) => [p.key, p.value])),
+    opsets: opsetsOf(message),
+    metadata: metadataOf(message),
     producer: message.producerName,
     source: { message, bytes } satisfies ModelSource,
     externalFiles: [...files],
     folder: options.folder ?? null,
   };
+}
+
+/** Names that functions and training graphs use: new ones must not collide with them. */
+function* otherNames(message: ModelProto): Generator<string> {
+  for (const f of message.functions) {
+    yield f.name;
+    yield* namesIn(f.node);
+  }
+  for (const t of message.trainingInfo) {
+    for (const g of [t.initialization, t.algorithm]) {
+      if (!g) continue;
+      for (const x of [...g.input, ...g.initializer]) yield x.name;
+      yield* namesIn(g.node);
+    }
+  }
+}
+
+function* namesIn(nodes: readonly NodeProto[]): Generator<string> {
+  for (const n of nodes) {
+    yield n.name;
+    yield* n.input;
+    yield* n.output;
+    for (const a of n.attribute) for (const g of a.g ? [a.g, ...a.graphs] : a.graphs) yield* namesIn(g.node);
+  }
+}
+
+/** Domain → version. Before IR 3 there were no imports: the default domain at its first version. */
+export function opsetsOf(message: ModelProto): Map<string, number> {
+  if (message.opsetImport.length === 0 && message.irVersion < 3n) return new Map([["", 1]]);
+  return new Map(message.opsetImport.map((o) => [domainOf(o.domain), Number(o.version)]));
+}
+
+export function metadataOf(message: ModelProto): Map<string, string> {
+  return new Map(message.metadataProps.map((p) => [p.key, p.value]));
 }
 
 /** "ai.onnx" and "" are the same domain. */
@@ -88,25 +118,20 @@ function lookup(scope: Scope | null, name: string): Value | undefined {
   return undefined;
 }
 
-function readGraph(
-  p: GraphProto,
-  parent: Graph | null,
-  scope: Scope,
-  external: ExternalReader,
-  where: string,
-  names: Set<string>,
-  depth: number,
-): Graph {
-  if (depth > limits.subgraphDepth) throw new Fault(where, `nests subgraphs deeper than ${limits.subgraphDepth}`);
+/** How to reach external data, and what to call the model in messages. */
+interface Reading {
+  readonly external: ExternalReader;
+  readonly where: string;
+}
+
+function readGraph(p: GraphProto, parent: Graph | null, scope: Scope, reading: Reading): Graph {
   const graph = new Graph(p.name, parent);
   graph.source = p;
-  const root = graph.names;
-  if (!parent) for (const n of names) root.add(n);
   const own = scope.values;
   const define = (name: string): Value => {
-    root.add(name);
     let v = own.get(name);
     if (!v) {
+      graph.names.add(name);
       v = new Value(graph, name, null);
       own.set(name, v);
     }
@@ -117,28 +142,26 @@ function readGraph(
     v.source = info;
   };
   for (const info of p.input) {
+    const known = own.has(info.name);
     const v = define(info.name);
     describe(v, info);
-    graph.inputs.push(v);
+    if (!known) graph.inputs.push(v);
   }
-  for (const t of p.initializer) {
-    const v = define(t.name);
-    v.data = readTensor(t, external, `${where}: tensor "${t.name}"`);
+  const store = (name: string, data: Tensor) => {
+    const v = define(name);
+    v.data = data;
     if (!v.type) {
-      v.type = { dtype: v.data.dtype, shape: v.data.shape };
-      v.source = undefined;
+      const info = v.source;
+      v.type = { dtype: data.dtype, shape: data.shape };
+      v.source = info;
     }
     graph.initializers.add(v);
-  }
+  };
+  const at = (name: string) => `${reading.where}: tensor "${name}"`;
+  for (const t of p.initializer) store(t.name, readTensor(t, reading.external, at(t.name)));
   for (const t of p.sparseInitializer) {
     const name = t.values?.name ?? "";
-    const v = define(name);
-    v.data = readSparse(t, external, `${where}: tensor "${name}"`);
-    if (!v.type) {
-      v.type = { dtype: v.data.dtype, shape: v.data.shape };
-      v.source = undefined;
-    }
-    graph.initializers.add(v);
+    store(name, readSparse(t, reading.external, at(name)));
   }
   // All outputs are known before any input is looked up, so that order does not matter and inner names hide outer ones.
   for (const n of p.node) for (const o of n.output) if (o) define(o);
@@ -146,38 +169,19 @@ function readGraph(
     const v = own.get(info.name);
     if (v && !v.source) describe(v, info);
   }
-  const resolve = (name: string): Value => {
-    const v = lookup(scope, name);
-    if (v) return v;
-    // Nothing defines it: keep the name; check() and ONNX Runtime will say so.
-    return define(name);
-  };
-  for (const n of p.node) graph.nodes.add(readNode(n, graph, scope, resolve, external, where, names, depth));
+  // What nothing defines keeps its name; check() and ONNX Runtime will say so.
+  const resolve = (name: string): Value => lookup(scope, name) ?? define(name);
+  for (const n of p.node) graph.nodes.add(readNode(n, graph, scope, resolve, reading));
   for (const info of p.output) graph.addOutput(resolve(info.name));
   return graph;
 }
 
-function readNode(
-  p: NodeProto,
-  graph: Graph,
-  scope: Scope,
-  resolve: (n: string) => Value,
-  external: ExternalReader,
-  where: string,
-  names: Set<string>,
-  depth: number,
-): Node {
+function readNode(p: NodeProto, graph: Graph, scope: Scope, resolve: (n: string) => Value, reading: Reading): Node {
   const attrs = new Map<string, Attr>();
+  const where = `${reading.where}: node "${p.name || (p.output[0] ?? p.opType)}"`;
   for (const a of p.attribute) {
-    attrs.set(
-      a.name,
-      readAttr(
-        a,
-        (g) => readGraph(g, graph, { values: new Map(), outer: scope }, external, where, names, depth + 1),
-        external,
-        `${where}: node "${p.name || p.output[0]}"`,
-      ),
-    );
+    const subgraph = (g: GraphProto) => readGraph(g, graph, { values: new Map(), outer: scope }, reading);
+    attrs.set(a.name, readAttr(a, subgraph, reading.external, where));
   }
   const node = new Node(graph, p.name, p.opType, domainOf(p.domain), attrs);
   node.source = p;
@@ -189,27 +193,20 @@ function readNode(
   return node;
 }
 
+/** An attribute. What pith does not look into (references of functions, types, lists of tensors, nothing at all) stays opaque. */
 function readAttr(a: AttributeProto, graph: (g: GraphProto) => Graph, external: ExternalReader, where: string): Attr {
-  if (a.refAttrName) return { type: "opaque", value: null, source: a };
-  // IR below 2 leaves `type` out; the field that is set tells.
-  const type =
-    a.type ||
-    (a.t
-      ? T.TENSOR
-      : a.g
-        ? T.GRAPH
-        : a.ints.length
-          ? T.INTS
-          : a.floats.length
-            ? T.FLOATS
-            : a.strings.length
-              ? T.STRINGS
-              : a.s.length
-                ? T.STRING
-                : a.f
-                  ? T.FLOAT
-                  : T.INT);
-  switch (type) {
+  const type = typeOf(a);
+  const at = `${where}: attribute "${a.name}"`;
+  if (type === T.TENSOR && a.t?.dataType) return { type: "tensor", value: readTensor(a.t, external, at), source: a };
+  if (type === T.SPARSE_TENSOR && a.sparseTensor) return { type: "tensor", value: readSparse(a.sparseTensor, external, at), source: a };
+  if (type === T.GRAPH && a.g) return { type: "graph", value: graph(a.g), source: a };
+  if (type === T.GRAPHS) return { type: "graphs", value: a.graphs.map(graph), source: a };
+  return readPlain(a) ?? { type: "opaque", value: null, source: a };
+}
+
+/** An attribute of numbers or strings; null for any other. */
+export function readPlain(a: AttributeProto): Attr | null {
+  switch (typeOf(a)) {
     case T.INT:
       return { type: "int", value: Number(a.i), source: a };
     case T.FLOAT:
@@ -222,17 +219,25 @@ function readAttr(a: AttributeProto, graph: (g: GraphProto) => Graph, external: 
       return { type: "floats", value: a.floats, source: a };
     case T.STRINGS:
       return { type: "strings", value: a.strings.map((s) => decoder.decode(s)), source: a };
-    case T.TENSOR:
-      return a.t
-        ? { type: "tensor", value: readTensor(a.t, external, `${where}: attribute "${a.name}"`), source: a }
-        : { type: "opaque", value: null, source: a };
-    case T.GRAPH:
-      return a.g ? { type: "graph", value: graph(a.g), source: a } : { type: "opaque", value: null, source: a };
-    case T.GRAPHS:
-      return { type: "graphs", value: a.graphs.map(graph), source: a };
     default:
-      return { type: "opaque", value: null, source: a };
+      return null;
   }
+}
+
+/** The attribute's type; IR 1 left it out, and the field that is set tells. */
+function typeOf(a: AttributeProto): T {
+  if (a.refAttrName) return T.UNDEFINED;
+  if (a.type) return a.type;
+  const set = (field: keyof AttributeProto) => Object.hasOwn(a, field);
+  if (a.t) return T.TENSOR;
+  if (a.g) return T.GRAPH;
+  if (a.ints.length) return T.INTS;
+  if (a.floats.length) return T.FLOATS;
+  if (a.strings.length) return T.STRINGS;
+  if (a.graphs.length) return T.GRAPHS;
+  if (set("s")) return T.STRING;
+  if (set("f")) return T.FLOAT;
+  return set("i") ? T.INT : T.UNDEFINED;
 }
 
 function readType(info: ValueInfoProto): TensorType | null {
@@ -240,14 +245,9 @@ function readType(info: ValueInfoProto): TensorType | null {
   if (t?.case !== "tensorType") return null;
   const dtype = dtypeOfCode(t.value.elemType);
   if (!dtype) return null;
-  const dims = t.value.shape?.dim;
-  return {
-    dtype,
-    shape: dims
-      ? dims.map(
-          (d): Dim =>
-            d.value.case === "dimValue" ? Number(d.value.value) : d.value.case === "dimParam" && d.value.value ? d.value.value : null,
-        )
-      : null,
+  const dim = (d: TensorShapeProto_Dimension): Dim => {
+    if (d.value.case === "dimValue") return d.value.value >= 0n ? Number(d.value.value) : null;
+    return (d.value.case === "dimParam" && d.value.value) || null;
   };
+  return { dtype, shape: t.value.shape?.dim.map(dim) ?? null };
 }

@@ -1,14 +1,38 @@
 /** TensorProto and SparseTensorProto to Tensor and back. */
 import { create } from "@bufbuild/protobuf";
-import { type SparseTensorProto, type TensorProto, TensorProto_DataLocation, TensorProtoSchema } from "onnx-buf";
+import { type SparseTensorProto, type TensorProto, TensorProto_DataLocation } from "onnx-buf";
 import { byteLengthOf, type DType, dtypeOfCode, dtypes, sizeOf } from "../tensor/dtype.ts";
 import { Fault } from "../tensor/fault.ts";
-import { bytesOf, integersOf, type LazyBytes, type Tensor } from "../tensor/tensor.ts";
+import { bytesOf, type LazyBytes, numbersOf, type Tensor } from "../tensor/tensor.ts";
 import { limits } from "./limits.ts";
+import { countVarints, eachVarint, TensorProtoSchema, trulyUnknown, typedData, typedFields } from "./messages.ts";
 
-/** Gives the bytes of an external file: `length` −1 means to its end. Throws a Fault for a path that leaves the model's folder. */
+/** Gives bytes of an external file. Errors: a path that leaves the model's folder, a file that is missing or too short. */
 export type ExternalReader = (location: string, offset: number, length: number) => Uint8Array | LazyBytes;
 
+/** What each message was read as, so that the writer knows whether a tensor still is the one of its message. */
+const readAs = new WeakMap<TensorProto | SparseTensorProto, Tensor>();
+
+/** True if the tensor has the element type, shape and bytes that `proto` was read as. */
+export function isStill(t: Tensor, proto: TensorProto | SparseTensorProto): boolean {
+  const was = readAs.get(proto);
+  return (
+    was !== undefined &&
+    was.dtype === t.dtype &&
+    was.data === t.data &&
+    was.strings === t.strings &&
+    was.shape.length === t.shape.length &&
+    was.shape.every((d, i) => d === t.shape[i])
+  );
+}
+
+function remember(proto: TensorProto | SparseTensorProto, t: Tensor): Tensor {
+  const out = { ...t, source: proto };
+  readAs.set(proto, out);
+  return out;
+}
+
+/** A tensor over the message's own bytes. Errors: an unknown element type, bytes that do not fit the shape, external data out of reach. */
 export function readTensor(proto: TensorProto, external: ExternalReader, where: string): Tensor {
   const dtype = dtypeOfCode(proto.dataType);
   if (!dtype) throw new Fault(where, `element type ${proto.dataType} is unknown; ONNX defines 1 to 26`);
@@ -16,15 +40,15 @@ export function readTensor(proto: TensorProto, external: ExternalReader, where: 
   if (dtype === "string") {
     if (proto.stringData.length !== sizeOf(shape))
       throw new Fault(where, `holds ${proto.stringData.length} strings; its shape [${shape}] needs ${sizeOf(shape)}`);
-    return { dtype, shape, data: new Uint8Array(0), strings: proto.stringData, source: proto };
+    return remember(proto, { dtype, shape, data: new Uint8Array(0), strings: proto.stringData });
   }
   const need = byteLengthOf(dtype, shape);
   let data: Uint8Array | LazyBytes;
   if (proto.dataLocation === TensorProto_DataLocation.EXTERNAL) data = readExternal(proto, external, need, where);
   else if (proto.rawData.byteLength > 0 || need === 0) data = proto.rawData;
-  else data = packFields(proto, dtype, sizeOf(shape), where);
+  else data = readTyped(proto, dtype, need, where);
   if (data.byteLength !== need) throw new Fault(where, `holds ${data.byteLength} bytes; ${dtype}[${shape}] takes ${need}`);
-  return { dtype, shape, data, source: proto };
+  return remember(proto, { dtype, shape, data });
 }
 
 function readShape(dims: readonly bigint[], where: string): number[] {
@@ -40,7 +64,7 @@ function readShape(dims: readonly bigint[], where: string): number[] {
 }
 
 function readExternal(proto: TensorProto, external: ExternalReader, need: number, where: string): Uint8Array | LazyBytes {
-  const entry = (key: string) => proto.externalData.find((e) => e.key === key)?.value;
+  const entry = (key: string) => proto.externalData.findLast((e) => e.key === key)?.value;
   const location = entry("location");
   if (!location) throw new Fault(where, "is external but names no location");
   const number = (key: string, fallback: number) => {
@@ -59,93 +83,96 @@ function readExternal(proto: TensorProto, external: ExternalReader, need: number
   }
 }
 
-/** The typed fields (float_data, int32_data …) as raw_data bytes. */
-function packFields(proto: TensorProto, dtype: DType, n: number, where: string): Uint8Array {
+/** Typed fields of more bytes than this are decoded when they are read, not when the model is loaded. */
+const lazyFrom = 1 << 16;
+
+/** The typed fields (float_data, int32_data …) as raw_data bytes: fixed-size ones are the field itself, varints are decoded. */
+function readTyped(proto: TensorProto, dtype: DType, need: number, where: string): Uint8Array | LazyBytes {
   const { bits, kind } = dtypes[dtype];
-  const complete = (have: number, needed: number) => {
-    if (have !== needed) throw new Fault(where, `holds ${have} values; its shape needs ${needed}`);
+  const wide = kind === "f" || kind === "c";
+  if (wide && bits >= 32) {
+    const field = dtype === "float32" || dtype === "complex64" ? typedFields.float : typedFields.double;
+    return typedData(proto, field) ?? new Uint8Array(0);
+  }
+  const field = bits === 64 && kind === "i" ? typedFields.int64 : kind === "u" && bits >= 32 ? typedFields.uint64 : typedFields.int32;
+  const packed = typedData(proto, field) ?? new Uint8Array(0);
+  // An entry holds one element, or one byte of packed elements.
+  const width = Math.max(1, bits / 8);
+  const have = countVarints(packed);
+  if (have === null) throw new Fault(where, "holds a number that is cut off or too long");
+  if (have * width !== need) throw new Fault(where, `holds ${have} values; its shape needs ${need / width}`);
+  const decode = () => {
+    const words = new (width === 1 ? Uint8Array : width === 2 ? Uint16Array : Uint32Array)(need / Math.min(width, 4));
+    eachVarint(packed, (i, low, high) => {
+      if (width < 8) words[i] = low;
+      else {
+        words[2 * i] = low;
+        words[2 * i + 1] = high;
+      }
+    });
+    return new Uint8Array(words.buffer);
   };
-  if (dtype === "float32" || dtype === "complex64") {
-    complete(proto.floatData.length, kind === "c" ? 2 * n : n);
-    return bytes(Float32Array.from(proto.floatData));
-  }
-  if (dtype === "float64" || dtype === "complex128") {
-    complete(proto.doubleData.length, kind === "c" ? 2 * n : n);
-    return bytes(Float64Array.from(proto.doubleData));
-  }
-  if (dtype === "int64") {
-    complete(proto.int64Data.length, n);
-    return bytes(BigInt64Array.from(proto.int64Data));
-  }
-  if (dtype === "uint64") {
-    complete(proto.uint64Data.length, n);
-    return bytes(BigUint64Array.from(proto.uint64Data));
-  }
-  if (dtype === "uint32") {
-    complete(proto.uint64Data.length, n);
-    return bytes(Uint32Array.from(proto.uint64Data, Number));
-  }
-  const v = proto.int32Data;
-  // Packed types keep one packed byte per entry; two entries per 4-bit byte was never written.
-  complete(v.length, bits < 8 ? Math.ceil((n * bits) / 8) : n);
-  if (bits === 32) return bytes(Int32Array.from(v));
-  if (bits === 16) return bytes(Uint16Array.from(v));
-  return Uint8Array.from(v);
+  return need <= lazyFrom ? decode() : { byteLength: need, read: (start = 0, end = need) => decode().subarray(start, end) };
 }
 
-function bytes(a: ArrayBufferView): Uint8Array {
-  return new Uint8Array(a.buffer, a.byteOffset, a.byteLength);
-}
-
-/** A sparse initializer made dense. Errors: indices out of order of magnitude with the shape, or out of range. */
+/** A sparse tensor, made dense when it is read. Errors: indices that do not match the values or lie outside the shape. */
 export function readSparse(proto: SparseTensorProto, external: ExternalReader, where: string): Tensor {
   if (!proto.values || !proto.indices) throw new Fault(where, "is a sparse tensor without values or indices");
   const values = readTensor(proto.values, external, where);
-  const indices = integersOf(readTensor(proto.indices, external, where));
+  const { dtype } = values;
+  const indices = numbersOf(readTensor(proto.indices, external, where));
   const shape = readShape(proto.dims, where);
   const n = sizeOf(shape);
-  if (n > limits.sparseElements) throw new Fault(where, `claims ${n} elements; the limit for sparse tensors is ${limits.sparseElements}`);
-  const width = dtypes[values.dtype].bits / 8;
-  if (!Number.isInteger(width) || width === 0) throw new Fault(where, `sparse ${values.dtype} tensors are not supported`);
+  const most = values.strings ? limits.sparseStrings : limits.sparseElements;
+  if (n > most) throw new Fault(where, `claims ${n} elements; the limit for sparse tensors is ${most}`);
   const count = sizeOf(values.shape);
   const coordinates = proto.indices.dims.length === 2;
-  if (indices.length !== count * (coordinates ? shape.length : 1))
-    throw new Fault(where, `has ${indices.length} indices for ${count} values`);
-  let dense: Uint8Array | null = null;
-  const read = () => {
-    if (dense) return dense;
-    const out = new Uint8Array(n * width);
+  const per = coordinates ? shape.length : 1;
+  if (indices.length !== count * per) throw new Fault(where, `has ${indices.length} indices for ${count} values`);
+  const bounds = coordinates ? shape : [n];
+  const offsetOf = (i: number) => {
+    let at = 0;
+    for (let d = 0; d < per; d++) {
+      const x = indices[i * per + d]!;
+      if (!(x >= 0 && x < bounds[d]!)) throw new Fault(where, `has the index ${x} where ${bounds[d]} is the size`);
+      at = at * bounds[d]! + x;
+    }
+    return at;
+  };
+  for (let i = 0; i < count; i++) offsetOf(i);
+  if (values.strings) {
+    const strings = new Array<Uint8Array>(n).fill(new Uint8Array(0));
+    values.strings.forEach((s, i) => {
+      strings[offsetOf(i)] = s;
+    });
+    return remember(proto, { dtype, shape, data: values.data, strings });
+  }
+  const { bits } = dtypes[dtype];
+  const byteLength = byteLengthOf(dtype, shape);
+  const read = (start = 0, end = byteLength) => {
+    const out = new Uint8Array(byteLength);
     const from = bytesOf(values);
     for (let i = 0; i < count; i++) {
-      let at = 0;
-      if (coordinates) for (let d = 0; d < shape.length; d++) at = at * shape[d]! + indices[i * shape.length + d]!;
-      else at = indices[i]!;
-      if (!(at >= 0 && at < n)) throw new Fault(where, `has an index ${at} outside its ${n} elements`);
-      out.set(from.subarray(i * width, (i + 1) * width), at * width);
+      const at = offsetOf(i);
+      if (bits >= 8) out.set(from.subarray((i * bits) / 8, ((i + 1) * bits) / 8), (at * bits) / 8);
+      else {
+        const code = (from[Math.floor((i * bits) / 8)]! >> ((i * bits) % 8)) & ((1 << bits) - 1);
+        out[Math.floor((at * bits) / 8)]! |= code << ((at * bits) % 8);
+      }
     }
-    dense = out;
-    return out;
+    return out.subarray(start, end);
   };
-  return { dtype: values.dtype, shape, data: { byteLength: n * width, read }, source: proto };
+  return remember(proto, { dtype, shape, data: { byteLength, read } });
 }
 
-/** A TensorProto that says everything but the bytes. */
-export function tensorHeader(name: string, t: Tensor): TensorProto {
-  const init = { dims: t.shape.map((d) => BigInt(d)), dataType: dtypes[t.dtype].code };
-  const p = create(TensorProtoSchema, name ? { ...init, name } : init);
+/** A TensorProto that says everything but the bytes; notes and unknown fields are taken over from `from`. */
+export function tensorHeader(name: string, t: Tensor, from: TensorProto | null): TensorProto {
+  const p = create(TensorProtoSchema, { dims: t.shape.map((d) => BigInt(d)), dataType: dtypes[t.dtype].code });
+  if (name) p.name = name;
   if (t.strings) p.stringData = t.strings.map((s) => new Uint8Array(s));
-  return p;
-}
-
-/** A whole TensorProto; the message the tensor came from where it still is the same tensor under the same name (unless `embed` asks for external bytes inside). */
-export function writeTensor(name: string, t: Tensor, embed: boolean): TensorProto {
-  const source = t.source as TensorProto | undefined;
-  if (source?.$typeName === "onnx.TensorProto") {
-    const external = source.dataLocation === TensorProto_DataLocation.EXTERNAL;
-    if (source.name === name && !(external && embed)) return source;
-    if (!external) return Object.assign(create(TensorProtoSchema), source, { name });
-  }
-  const p = tensorHeader(name, t);
-  if (!t.strings) p.rawData = bytesOf(t) as Uint8Array<ArrayBuffer>;
+  if (from?.docString) p.docString = from.docString;
+  if (from?.metadataProps.length) p.metadataProps = from.metadataProps;
+  const unknown = from && trulyUnknown(from);
+  if (unknown?.length) p.$unknown = unknown;
   return p;
 }

@@ -1,278 +1,275 @@
 /** A Model to ModelProto bytes. What was not changed is the message it was read from; a model in which nothing changed is its own file, byte by byte. */
-import { clone, create, type DescMessage, type MessageShape, toBinary } from "@bufbuild/protobuf";
+import { create, type DescMessage, type Message, type MessageShape } from "@bufbuild/protobuf";
 import {
   type AttributeProto,
-  AttributeProtoSchema,
   type GraphProto,
-  GraphProtoSchema,
   type ModelProto,
-  ModelProtoSchema,
   type NodeProto,
-  NodeProtoSchema,
-  OperatorSetIdProtoSchema,
   type SparseTensorProto,
-  StringStringEntryProtoSchema,
   AttributeProto_AttributeType as T,
   type TensorProto,
   TensorProto_DataLocation,
-  TensorProtoSchema,
   type TensorShapeProto_Dimension,
+  type ValueInfoProto,
+} from "onnx-buf";
+import type { Attr, Dim, Graph, Model, Node, TensorType, Value } from "../ir/graph.ts";
+import { sorted } from "../ir/walk.ts";
+import { dtypes } from "../tensor/dtype.ts";
+import { type Tensor, toInt64 } from "../tensor/tensor.ts";
+import {
+  AttributeProtoSchema,
+  GraphProtoSchema,
+  ModelProtoSchema,
+  NodeProtoSchema,
+  OperatorSetIdProtoSchema,
+  StringStringEntryProtoSchema,
+  TensorProtoSchema,
   TensorShapeProto_DimensionSchema,
   TensorShapeProtoSchema,
   TypeProto_TensorSchema,
   TypeProtoSchema,
-  type ValueInfoProto,
   ValueInfoProtoSchema,
-} from "onnx-buf";
-import type { Attr, Graph, Model, Node, TensorType, Value } from "../ir/graph.ts";
-import { sorted } from "../ir/walk.ts";
-import { dtypes } from "../tensor/dtype.ts";
-import { type LazyBytes, type Tensor, toInt64 } from "../tensor/tensor.ts";
-import { domainOf, type ModelSource } from "./read.ts";
-import { tensorHeader, writeTensor } from "./tensor.ts";
+} from "./messages.ts";
+import { joined, type Pieces, piecesOf, type RawData } from "./pieces.ts";
+import { domainOf, type ModelSource, metadataOf, opsetsOf, readPlain } from "./read.ts";
+import { isStill, tensorHeader } from "./tensor.ts";
 
-/** Pieces of a file in order; a lazy piece is read only when it is written. */
-export type Pieces = (Uint8Array | LazyBytes)[];
+/** Where the writer puts an initializer outside the main file; null keeps it inside. */
+export type Place = (t: Tensor) => { readonly location: string; readonly offset: number; readonly length: number } | null;
 
-/** Where the writer puts a tensor outside the main file; null keeps it inside. */
-export type Externalize = (name: string, t: Tensor) => { location: string; offset: number; length: number } | null;
+export interface WriteOptions {
+  readonly place?: Place;
+  /** Tensors from external files go inside even where nothing was changed (a changed model's always do, but for what `place` places). */
+  readonly embed?: boolean;
+}
 
-/** The model as bytes in one piece. For models of some size prefer {@link writePieces}, which copies no weights. */
-export function writeModel(model: Model, options: { embed?: boolean } = {}): Uint8Array {
-  const pieces = writePieces(model, options);
-  if (pieces.length === 1 && pieces[0] instanceof Uint8Array) return pieces[0];
-  const out = new Uint8Array(pieces.reduce((n, p) => n + p.byteLength, 0));
-  let at = 0;
-  for (const p of pieces) {
-    out.set(p instanceof Uint8Array ? p : p.read(), at);
-    at += p.byteLength;
-  }
-  return out;
+/** The model as bytes in one piece. For models of some size prefer {@link writePieces}, which copies no weights. Errors: more than a file can hold. */
+export function writeModel(model: Model, options: WriteOptions = {}): Uint8Array {
+  return joined(writePieces(model, options));
 }
 
 /** True if the model still is, message for message, what it was read as. */
 export function isUntouched(model: Model): boolean {
   const source = model.source as ModelSource | undefined;
-  return source !== undefined && modelMessage(model, false) === source.message;
+  return source !== undefined && modelMessage(model, { asRead: true, place: null, raw: new Map() }) === source.message;
 }
 
-/** The model's file as pieces: its own bytes if it is untouched (and, with `embed`, has no external data), else weights inside but for what `externalize` places. */
-export function writePieces(model: Model, options: { externalize?: Externalize; embed?: boolean } = {}): Pieces {
-  if (isUntouched(model) && !(options.embed && model.externalFiles.length > 0)) return [(model.source as ModelSource).bytes];
-  const externalize = options.externalize ?? (() => null);
-  const message = modelMessage(model, true);
-  const g = message.graph!;
-  const inner: Pieces = [toBinary(GraphProtoSchema, shallow(GraphProtoSchema, g, { initializer: [] }))];
-  const values = new Map([...model.graph.initializers].map((v) => [v.name, v]));
-  for (const t of g.initializer) {
-    const data = values.get(t.name)!.data!;
-    const place = data.strings ? null : externalize(t.name, data);
-    if (place) {
-      const entries = Object.entries(place).map(([key, value]) => create(StringStringEntryProtoSchema, { key, value: String(value) }));
-      inner.push(
-        ...framed(5, [
-          toBinary(
-            TensorProtoSchema,
-            shallow(TensorProtoSchema, tensorHeader(t.name, data), {
-              dataLocation: TensorProto_DataLocation.EXTERNAL,
-              externalData: entries,
-              ...notes(t),
-            }),
-          ),
-        ]),
-      );
-    } else if (!data.strings && (t.dataLocation === TensorProto_DataLocation.EXTERNAL || t.rawData.byteLength > 0 || pending.has(t))) {
-      const header = shallow(TensorProtoSchema, tensorHeader(t.name, data), notes(t));
-      inner.push(...framed(5, [toBinary(TensorProtoSchema, header), ...framed(9, [data.data])]));
-    } else inner.push(...framed(5, [toBinary(TensorProtoSchema, t)]));
-  }
-  const shell = toBinary(ModelProtoSchema, withoutGraph(message));
-  return [shell, ...framed(7, inner)];
+/** The model's file as pieces: its own bytes if it is untouched (and nothing is to be placed or embedded), else small pieces around its tensors' own bytes. */
+export function writePieces(model: Model, options: WriteOptions = {}): Pieces {
+  const { place = null, embed = false } = options;
+  if (!place && !(embed && model.externalFiles.length > 0) && isUntouched(model)) return [(model.source as ModelSource).bytes];
+  const raw: RawData = new Map();
+  return piecesOf(ModelProtoSchema, modelMessage(model, { asRead: false, place, raw }), raw);
 }
 
-function notes(t: TensorProto) {
-  return { ...(t.docString ? { docString: t.docString } : {}), ...(t.metadataProps.length ? { metadataProps: t.metadataProps } : {}) };
-}
-
-/** A length-delimited field: tag, length, content. */
-function framed(field: number, content: Pieces): Pieces {
-  const length = content.reduce((n, p) => n + p.byteLength, 0);
-  return [Uint8Array.from([...varint(field * 8 + 2), ...varint(length)]), ...content];
-}
-
-function varint(x: number): number[] {
-  const out: number[] = [];
-  while (x > 127) {
-    out.push((x % 128) | 128);
-    x = Math.floor(x / 128);
-  }
-  out.push(x);
-  return out;
+interface Writing {
+  /** Node order and external references as they came, to see if anything changed; else nodes are sorted and references resolved. */
+  readonly asRead: boolean;
+  readonly place: Place | null;
+  /** Bytes of tensors whose messages are headers only. */
+  readonly raw: RawData;
 }
 
 /** A message with the same fields (unknown ones too) but for some. */
-function shallow<D extends DescMessage>(schema: D, m: MessageShape<D>, changes: object): MessageShape<D> {
+function changed<D extends DescMessage>(schema: D, m: MessageShape<D> | undefined, changes: object): MessageShape<D> {
   return Object.assign(create(schema), m, changes) as MessageShape<D>;
-}
-
-function withoutGraph(m: ModelProto): ModelProto {
-  const copy = shallow(ModelProtoSchema, m, {});
-  delete copy.graph;
-  return copy;
-}
-
-/** Headers whose bytes are still in the Tensor: {@link writePieces} puts them behind. */
-const pending = new WeakSet<TensorProto>();
-
-/** The ModelProto; the very message it was read from if nothing changed. Big new tensors are headers without bytes. */
-function modelMessage(model: Model, embed: boolean): ModelProto {
-  const source = (model.source as ModelSource | undefined)?.message;
-  const graph = graphMessage(model.graph, true, embed);
-  const opsets = [...model.opsets].filter(
-    ([d, v]) => !source?.opsetImport.some((o) => domainOf(o.domain) === d && Number(o.version) === v),
-  );
-  const metadata = source && sameMetadata(model, source);
-  if (
-    source &&
-    source.graph === graph &&
-    opsets.length === 0 &&
-    new Set(source.opsetImport.map((o) => domainOf(o.domain))).size === model.opsets.size &&
-    Number(source.irVersion) === model.irVersion &&
-    metadata &&
-    source.producerName === model.producer
-  ) {
-    return source;
-  }
-  return shallow(ModelProtoSchema, source ?? create(ModelProtoSchema), {
-    graph,
-    irVersion: BigInt(model.irVersion),
-    producerName: model.producer,
-    opsetImport: [...model.opsets].map(([domain, version]) => {
-      const old = source?.opsetImport.find((o) => domainOf(o.domain) === domain);
-      return old && Number(old.version) === version
-        ? old
-        : create(OperatorSetIdProtoSchema, { domain: old?.domain ?? domain, version: BigInt(version) });
-    }),
-    metadataProps: metadata
-      ? source.metadataProps
-      : [...model.metadata].map(([key, value]) => create(StringStringEntryProtoSchema, { key, value })),
-  });
-}
-
-function sameMetadata(model: Model, source: ModelProto): boolean {
-  return (
-    model.metadata.size === new Set(source.metadataProps.map((p) => p.key)).size &&
-    source.metadataProps.every((p) => model.metadata.get(p.key) === p.value)
-  );
-}
-
-function graphMessage(graph: Graph, top: boolean, embed: boolean): GraphProto {
-  const source = graph.source as GraphProto | undefined;
-  const node = sorted(graph).map((n) => nodeMessage(n, embed));
-  const initializer: TensorProto[] = [];
-  const sparseInitializer: SparseTensorProto[] = [];
-  for (const v of graph.initializers) {
-    const t = v.data!;
-    const from = t.source as TensorProto | SparseTensorProto | undefined;
-    if (from?.$typeName === "onnx.SparseTensorProto" && from.values?.name === v.name) sparseInitializer.push(from);
-    else if (top && from?.$typeName !== "onnx.TensorProto") {
-      const header = tensorHeader(v.name, t);
-      if (!t.strings) pending.add(header);
-      initializer.push(header);
-    } else initializer.push(writeTensor(v.name, t, embed && !top));
-  }
-  const input = graph.inputs.map(infoMessage);
-  const output = graph.outputs.map((v, i) =>
-    source?.output[i]?.name === v.name && v.source !== null ? source.output[i]! : infoMessage(v),
-  );
-  const produced = new Map<string, Value>();
-  for (const n of graph.nodes) for (const o of n.outputs) if (o) produced.set(o.name, o);
-  for (const v of graph.initializers) produced.set(v.name, v);
-  // Kept as they came while their value lives and its type was not changed.
-  const valueInfo = (source?.valueInfo ?? []).filter((i) => {
-    const v = produced.get(i.name);
-    return v ? v.source !== null : untouchedName(graph, source, i.name);
-  });
-  if (
-    source &&
-    same(node, source.node) &&
-    same(initializer, source.initializer) &&
-    same(sparseInitializer, source.sparseInitializer) &&
-    same(input, source.input) &&
-    same(output, source.output) &&
-    same(valueInfo, source.valueInfo) &&
-    source.name === graph.name
-  ) {
-    return source;
-  }
-  const shared = source ? shallow(GraphProtoSchema, source, {}) : create(GraphProtoSchema);
-  return Object.assign(shared, { name: graph.name, node, initializer, sparseInitializer, input, output, valueInfo });
-}
-
-/** value_info of a name that nothing in the graph defines: keep it only while the nodes are the ones that were read. */
-function untouchedName(graph: Graph, source: GraphProto | undefined, name: string): boolean {
-  if (!source || source.node.length !== graph.nodes.size) return false;
-  return !source.node.some((n) => n.output.includes(name));
 }
 
 function same(a: readonly unknown[], b: readonly unknown[]): boolean {
   return a.length === b.length && a.every((x, i) => x === b[i]);
 }
 
-function nodeMessage(n: Node, embed: boolean): NodeProto {
+/** Of items with the same name only the last, at the place of the first: what a reader keeps of them. */
+function distinct<M extends Message>(items: readonly M[], nameOf: (m: M) => string): M[] {
+  return [...new Map(items.map((m) => [nameOf(m), m])).values()];
+}
+
+function sameMap<V>(a: ReadonlyMap<string, V>, b: ReadonlyMap<string, V>): boolean {
+  return a.size === b.size && [...a].every(([k, v]) => b.get(k) === v);
+}
+
+/** The ModelProto; the very message it was read from if nothing changed. */
+function modelMessage(model: Model, w: Writing): ModelProto {
+  const source = (model.source as ModelSource | undefined)?.message;
+  const graph = graphMessage(model.graph, w);
+  const opsets = source && opsetsOf(source);
+  const metadata = source && metadataOf(source);
+  const keepOpsets = opsets && sameMap(opsets, model.opsets);
+  const keepMetadata = metadata && sameMap(metadata, model.metadata);
+  if (
+    source &&
+    source.graph === graph &&
+    keepOpsets &&
+    keepMetadata &&
+    Number(source.irVersion) === model.irVersion &&
+    source.producerName === model.producer
+  ) {
+    return source;
+  }
+  const message = changed(ModelProtoSchema, source, { graph, irVersion: BigInt(model.irVersion) });
+  if (model.producer || source?.producerName) message.producerName = model.producer;
+  if (!keepOpsets)
+    message.opsetImport = [...model.opsets].flatMap(([domain, version]) => {
+      const old = source?.opsetImport.filter((o) => domainOf(o.domain) === domain) ?? [];
+      if (old.length && opsets!.get(domain) === version) return old;
+      return [changed(OperatorSetIdProtoSchema, old[0], { domain: old[0]?.domain ?? domain, version: BigInt(version) })];
+    });
+  if (!keepMetadata)
+    message.metadataProps = [...model.metadata].map(
+      ([key, value]) =>
+        source?.metadataProps.findLast((p) => p.key === key && p.value === value) ?? create(StringStringEntryProtoSchema, { key, value }),
+    );
+  return message;
+}
+
+function graphMessage(graph: Graph, w: Writing): GraphProto {
+  const source = graph.source as GraphProto | undefined;
+  const node = (w.asRead ? [...graph.nodes] : sorted(graph)).map((n) => nodeMessage(n, w));
+  const initializer: TensorProto[] = [];
+  const sparseInitializer: SparseTensorProto[] = [];
+  for (const v of graph.initializers) {
+    const t = v.data!;
+    const from = t.source as TensorProto | SparseTensorProto | undefined;
+    if (from?.$typeName === "onnx.SparseTensorProto" && (from.values?.name ?? "") === v.name && isStill(t, from))
+      sparseInitializer.push(from);
+    else initializer.push(tensorMessage(v.name, t, w, w.place));
+  }
+  const input = graph.inputs.map(infoMessage);
+  const output = graph.outputs.map((v, i) => {
+    const was = source?.output[i];
+    return was?.name === v.name && v.source !== null ? was : infoMessage(v);
+  });
+  const valueInfo = source ? keptInfos(graph, source) : [];
+  if (
+    source &&
+    source.name === graph.name &&
+    same(node, source.node) &&
+    same(
+      initializer,
+      distinct(source.initializer, (t) => t.name),
+    ) &&
+    same(
+      sparseInitializer,
+      distinct(source.sparseInitializer, (t) => t.values?.name ?? ""),
+    ) &&
+    same(
+      input,
+      distinct(source.input, (i) => i.name),
+    ) &&
+    same(output, source.output) &&
+    same(valueInfo, source.valueInfo)
+  ) {
+    return source;
+  }
+  return changed(GraphProtoSchema, source, { name: graph.name, node, initializer, sparseInitializer, input, output, valueInfo });
+}
+
+/** The value_info entries that still hold: their value lives and its type was not changed, or they never spoke of a value of this graph. */
+function keptInfos(graph: Graph, source: GraphProto): ValueInfoProto[] {
+  if (!source.valueInfo.length) return [];
+  const values = new Map<string, Value>();
+  for (const v of [...graph.inputs, ...graph.initializers]) values.set(v.name, v);
+  for (const n of graph.nodes) for (const o of n.outputs) if (o) values.set(o.name, o);
+  const gone = new Set<string>();
+  for (const t of [...source.initializer, ...source.sparseInitializer.flatMap((s) => s.values ?? [])]) gone.add(t.name);
+  for (const n of source.node) for (const name of n.output) gone.add(name);
+  for (const name of values.keys()) gone.delete(name);
+  return source.valueInfo.filter((i) => values.get(i.name)?.source !== null && !gone.has(i.name));
+}
+
+function nodeMessage(n: Node, w: Writing): NodeProto {
   const source = n.source as NodeProto | undefined;
   const input = n.inputs.map((v) => v?.name ?? "");
   const output = n.outputs.map((v) => v?.name ?? "");
-  const attribute = [...n.attrs].map(([name, a]) => attrMessage(name, a, embed));
+  const attribute = [...n.attrs].map(([name, a]) => attrMessage(name, a, w));
   if (
     source &&
     same(input, source.input) &&
     same(output, source.output) &&
-    same(attribute, source.attribute) &&
+    same(
+      attribute,
+      distinct(source.attribute, (a) => a.name),
+    ) &&
     source.opType === n.opType &&
     domainOf(source.domain) === n.domain
   )
     return source;
-  const message = source ? shallow(NodeProtoSchema, source, {}) : create(NodeProtoSchema);
-  Object.assign(message, { input, output, attribute, opType: n.opType });
+  const message = changed(NodeProtoSchema, source, { input, output, attribute, opType: n.opType });
   if (n.name) message.name = n.name;
-  if (n.domain || source?.domain) message.domain = n.domain;
+  if (domainOf(message.domain) !== n.domain) message.domain = n.domain;
   return message;
 }
 
-function attrMessage(name: string, a: Attr, embed: boolean): AttributeProto {
+const T_ = { int: T.INT, float: T.FLOAT, string: T.STRING, ints: T.INTS, floats: T.FLOATS, strings: T.STRINGS } as const;
+
+function attrMessage(name: string, a: Attr, w: Writing): AttributeProto {
   const source = a.source as AttributeProto | undefined;
-  if (a.type === "graph") {
-    const g = graphMessage(a.value, false, embed);
-    return source && source.g === g ? source : create(AttributeProtoSchema, { name, type: T.GRAPH, g });
+  const message = (old: AttributeProto | undefined, changes: object) => changed(AttributeProtoSchema, old, { name, ...changes });
+  switch (a.type) {
+    case "graph": {
+      const g = graphMessage(a.value, w);
+      return source?.name === name && source.g === g ? source : message(source, { type: T.GRAPH, g });
+    }
+    case "graphs": {
+      const graphs = a.value.map((g) => graphMessage(g, w));
+      return source?.name === name && same(graphs, source.graphs) ? source : message(source, { type: T.GRAPHS, graphs });
+    }
+    case "tensor": {
+      if (source?.sparseTensor && isStill(a.value, source.sparseTensor)) return source.name === name ? source : message(source, {});
+      const old = source?.sparseTensor ? undefined : source;
+      const t = tensorMessage(old?.t?.name ?? "", a.value, w, null);
+      return old?.name === name && old.t === t ? old : message(old, { type: T.TENSOR, t });
+    }
+    case "opaque":
+      if (!source) throw new Error(`attribute ${name}: an opaque attribute lost its message`);
+      return source.name === name ? source : message(source, {});
+    default:
+      if (source && source.name === name && isSame(a, readPlain(source))) return source;
+      return message(undefined, { type: T_[a.type], ...plainFields(a), ...(source?.docString ? { docString: source.docString } : {}) });
   }
-  if (a.type === "graphs") {
-    const graphs = a.value.map((g) => graphMessage(g, false, embed));
-    return source && same(graphs, source.graphs) ? source : create(AttributeProtoSchema, { name, type: T.GRAPHS, graphs });
-  }
-  if (a.type === "tensor" && source?.t && embed) {
-    const t = writeTensor(source.t.name, a.value, embed);
-    return t === source.t ? source : shallow(AttributeProtoSchema, source, { t });
-  }
-  if (source) return source.name === name ? source : Object.assign(clone(AttributeProtoSchema, source), { name });
+}
+
+type PlainAttr = Extract<Attr, { type: keyof typeof T_ }>;
+
+function isSame(a: PlainAttr, b: Attr | null): boolean {
+  if (a.type !== b?.type) return false;
+  return Array.isArray(a.value)
+    ? a.value.length === (b.value as unknown[]).length && a.value.every((x, i) => Object.is(x, (b.value as unknown[])[i]))
+    : Object.is(a.value, b.value);
+}
+
+const encoder = new TextEncoder();
+
+function plainFields(a: PlainAttr): object {
   switch (a.type) {
     case "int":
-      return create(AttributeProtoSchema, { name, type: T.INT, i: toInt64(a.value) });
+      return { i: toInt64(a.value) };
     case "float":
-      return create(AttributeProtoSchema, { name, type: T.FLOAT, f: a.value });
+      return { f: a.value };
     case "string":
-      return create(AttributeProtoSchema, { name, type: T.STRING, s: new TextEncoder().encode(a.value) });
+      return { s: encoder.encode(a.value) };
     case "ints":
-      return create(AttributeProtoSchema, { name, type: T.INTS, ints: a.value.map(toInt64) });
+      return { ints: a.value.map(toInt64) };
     case "floats":
-      return create(AttributeProtoSchema, { name, type: T.FLOATS, floats: [...a.value] });
+      return { floats: [...a.value] };
     case "strings":
-      return create(AttributeProtoSchema, { name, type: T.STRINGS, strings: a.value.map((s) => new TextEncoder().encode(s)) });
-    case "tensor":
-      return create(AttributeProtoSchema, { name, type: T.TENSOR, t: writeTensor("", a.value, embed) });
-    default:
-      throw new Error(`attribute ${name}: an opaque attribute lost its message`);
+      return { strings: a.value.map((s) => encoder.encode(s)) };
   }
+}
+
+/** A TensorProto: the one it was read from where that still says the same, else a header whose bytes are in `w.raw` or outside. */
+function tensorMessage(name: string, t: Tensor, w: Writing, place: Place | null): TensorProto {
+  const from = t.source as TensorProto | SparseTensorProto | undefined;
+  const source = from?.$typeName === "onnx.TensorProto" && isStill(t, from) ? from : null;
+  const external = source?.dataLocation === TensorProto_DataLocation.EXTERNAL;
+  const placed = t.strings ? null : place?.(t);
+  if (source && !placed && (!external || w.asRead)) return source.name === name ? source : changed(TensorProtoSchema, source, { name });
+  const header = tensorHeader(name, t, source);
+  if (placed) {
+    header.dataLocation = TensorProto_DataLocation.EXTERNAL;
+    header.externalData = Object.entries(placed).map(([key, value]) => create(StringStringEntryProtoSchema, { key, value: String(value) }));
+  } else if (!t.strings) w.raw.set(header, t.data);
+  return header;
 }
 
 function infoMessage(v: Value): ValueInfoProto {
@@ -282,14 +279,12 @@ function infoMessage(v: Value): ValueInfoProto {
 
 function typeMessage(t: TensorType) {
   const tensorType = create(TypeProto_TensorSchema, { elemType: dtypes[t.dtype].code });
-  if (t.shape) {
-    tensorType.shape = create(TensorShapeProtoSchema, {
-      dim: t.shape.map((d): TensorShapeProto_Dimension => {
-        if (typeof d === "number") return create(TensorShapeProto_DimensionSchema, { value: { case: "dimValue", value: BigInt(d) } });
-        if (d) return create(TensorShapeProto_DimensionSchema, { value: { case: "dimParam", value: d } });
-        return create(TensorShapeProto_DimensionSchema);
-      }),
-    });
-  }
+  if (t.shape) tensorType.shape = create(TensorShapeProtoSchema, { dim: t.shape.map(dimMessage) });
   return create(TypeProtoSchema, { value: { case: "tensorType", value: tensorType } });
+}
+
+function dimMessage(d: Dim): TensorShapeProto_Dimension {
+  if (typeof d === "number") return create(TensorShapeProto_DimensionSchema, { value: { case: "dimValue", value: BigInt(d) } });
+  if (d) return create(TensorShapeProto_DimensionSchema, { value: { case: "dimParam", value: d } });
+  return create(TensorShapeProto_DimensionSchema);
 }
