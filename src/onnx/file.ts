@@ -35,7 +35,7 @@ export function load(path: string): Model {
     const read = readFileSync(path);
     return new Uint8Array(read.buffer, read.byteOffset, read.byteLength);
   });
-  const folder = dirname(resolve(path));
+  const folder = realpathSync(dirname(resolve(path)));
   return readModel(bytes, { name: basename(path), folder, external: folderReader(folder) });
 }
 
