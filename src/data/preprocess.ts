@@ -3,7 +3,7 @@ import { type DType, dtypes, sizeOf } from "../tensor/dtype.ts";
 import { Fault } from "../tensor/fault.ts";
 import { bytesOf, numbersOf, reshape as reshaped, type Tensor, tensor } from "../tensor/tensor.ts";
 import type { Dataset } from "./dataset.ts";
-import { called, choice, int, number, type Param, type Params, parseParams, text, type ValuesOf } from "./params.ts";
+import { called, choice, declare, int, number, type Param, type Params, text, type ValuesOf } from "./params.ts";
 
 export interface Preprocessing {
   readonly name: string;
@@ -21,30 +21,27 @@ interface Declaration<P extends Params> {
 
 const of = text("", { doc: "the array it works on; default: every array but labels", expects: "an array's name" });
 
-function define<const P extends Params>(declaration: Declaration<P>) {
-  const { name, doc, apply } = declaration;
-  const params = { of, ...declaration.params };
-  const from = (raw: unknown): Preprocessing => {
-    const values = parseParams(name, params, raw) as ValuesOf<P> & { readonly of: string };
+function define<const P extends Params>({ name, doc, params, apply }: Declaration<P>) {
+  return declare(name, doc, { of, ...params }, (values): Preprocessing => {
+    const { of: array } = values as { readonly of: string };
     return {
       name,
       params: values,
       apply(data) {
-        if (values.of && !data.names.includes(values.of))
-          throw new Fault(name, `the data has no array "${values.of}"; it has ${data.names.join(", ")}`);
-        const concerned = data.names.filter((n) => (values.of ? n === values.of : n !== "labels"));
+        if (array && !data.names.includes(array))
+          throw new Fault(name, `the data has no array "${array}"; it has ${data.names.join(", ")}`);
+        const concerned = data.names.filter((n) => (array ? n === array : n !== "labels"));
         return {
           ...data,
           take(indices) {
             const batch = { ...data.take(indices) };
-            for (const n of concerned) batch[n] = apply(batch[n]!, values);
+            for (const n of concerned) batch[n] = apply(batch[n]!, values as unknown as ValuesOf<P>);
             return batch;
           },
         };
       },
     };
-  };
-  return Object.assign((values?: Partial<ValuesOf<typeof params>>) => from(values), { preprocessing: name, doc, params, from });
+  });
 }
 
 /** Numbers in a row: [0.5, 0.5, 0.5] in JSON and code, 0.5/0.5/0.5 on a command line. */

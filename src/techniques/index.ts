@@ -1,4 +1,5 @@
 /** Every technique: an export's name is its registration. */
 export { distill } from "./distill/distill.ts";
+export { svd } from "./factorize/svd.ts";
 export { magnitude } from "./prune/magnitude.ts";
 export { int8 } from "./quantize/int8.ts";

@@ -29,6 +29,10 @@ for name, a in {"gram": matrices["tall"].T @ matrices["tall"], "indefinite": mat
     a = (a + a.T) / 2
     out[f"eigen.{name}.a"] = a
     out[f"eigen.{name}.values"] = np.linalg.eigvalsh(a)[::-1]
+# The best approximation of rank 5 (Eckart, Young), and its relative error.
+U, S, V = np.linalg.svd(matrices["tall"], full_matrices=False)
+out["rank5.tall"] = (U[:, :5] * S[:5]) @ V[:5]
+out["rank5.error"] = np.linalg.norm(matrices["tall"] - out["rank5.tall"]) / np.linalg.norm(matrices["tall"])
 gram = out["eigen.gram.a"]
 out["cholesky.l"] = np.linalg.cholesky(gram)
 b = rng.normal(size=(17, 3))
