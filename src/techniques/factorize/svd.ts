@@ -20,7 +20,9 @@ export const svd = defineTechnique({
   paper: "Eckart & Young 1936; in neural nets: Denton et al. 2014, Exploiting Linear Structure Within Convolutional Networks",
   params: {
     rank: optional(int(1, { min: 1, doc: "singular values kept in every layer" })),
-    energy: optional(number(1, { min: 0, max: 1, doc: "fraction of each layer's squared singular values kept" })),
+    energy: optional(
+      number(1, { min: 0, max: 1, doc: "fraction of each layer's squared singular values kept; 0.9 where neither of the others is given" }),
+    ),
     budget: optional(
       number(1, { min: 0, max: 1, doc: "fraction of the selected layers' weights kept in all; ranks follow by error per weight" }),
     ),
@@ -32,7 +34,7 @@ export const svd = defineTechnique({
   stronger: [{ energy: 0.9 }, { energy: 0.5 }],
   async apply(model, p, context) {
     const given = [p.rank, p.energy, p.budget].filter((x) => x !== null);
-    if (given.length !== 1) throw new Fault("svd", `takes exactly one of rank, energy and budget; got ${given.length}`);
+    if (given.length > 1) throw new Fault("svd", `takes one of rank, energy and budget; got ${given.length}`);
     liftConstants(model);
     const selected = weightsOf(model, { ...(p.include ? { include: p.include } : {}), ...(p.exclude ? { exclude: p.exclude } : {}) });
     const weights = splittable(selected, context);
@@ -45,7 +47,7 @@ export const svd = defineTechnique({
     }
     const ranks =
       p.budget === null
-        ? layers.map((l) => (p.rank === null ? rankByEnergy(l.s, p.energy!) : Math.min(p.rank, l.s.length)))
+        ? layers.map((l) => (p.rank === null ? rankByEnergy(l.s, p.energy ?? 0.9) : Math.min(p.rank, l.s.length)))
         : ranksByBudget(layers, p.budget);
     if (!ranks) throw new Fault("svd", `budget ${p.budget} is less than rank 1 takes in every layer; a larger one would be right`);
     const opset = model.opsets.get("") ?? 1;
