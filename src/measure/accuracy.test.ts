@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { fromArrays, fromFeeds } from "../data/dataset.ts";
-import { newModel } from "../ir/graph.ts";
+import { newModel, type Value } from "../ir/graph.ts";
 import { Build } from "../ops/build.ts";
 import { random } from "../tensor/random.ts";
 import { tensor } from "../tensor/tensor.ts";
@@ -138,4 +138,27 @@ test("fidelity by hand", async () => {
   expect(flipped.cosine).toBeCloseTo(-1, 6);
   expect(flipped.agreement).toBe(0);
   await expect(by(Number.POSITIVE_INFINITY)).rejects.toThrow("fidelity: output 0 holds Infinity where the original's holds 1");
+});
+
+test("agreement is about the first output only: classes, integers, or nothing", async () => {
+  const by = async (make: (b: Build, x: Value) => Value) => {
+    const models = [1, -1].map((f) => {
+      const model = newModel("m");
+      const b = Build.of(model);
+      model.graph.addOutput(make(b, b.mul(model.graph.input("x", "float32", [1, 3]), b.f32(f))));
+      return model;
+    });
+    const one = fromArrays({
+      x: tensor(
+        "float32",
+        [4, 3],
+        Array.from({ length: 12 }, (_, i) => i),
+      ),
+    });
+    return (await fidelity(models[0]!, models[1]!, one)).find((m) => m.metric === "agreement");
+  };
+  expect((await by((_, x) => x))!.value).toBe(0);
+  expect((await by((b, x) => b.op("ArgMax", [x], { axis: 1 })))!.value).toBe(0);
+  expect((await by((b, x) => b.op("ArgMax", [b.op("Abs", [x])], { axis: 1 })))!.value).toBe(100);
+  expect(await by((b, x) => b.op("ReduceSum", [x]))).toBeUndefined();
 });

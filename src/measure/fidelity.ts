@@ -14,8 +14,8 @@ import { type PredictOptions, predict } from "./predict.ts";
  * - maxError: max |a − b|
  * - relativeError: √(Σ(a − b)² / Σa²), in %
  * - cosine: Σab / √(Σa²·Σb²)
- * - agreement, in %: positions at which the first float output of two or more classes has its largest element in the same place; for a
- *   model that has none, elements of integer outputs that are equal.
+ * - agreement, in %: positions at which the first output has its largest element in the same place, or where it is integers, the same
+ *   element; none where it holds one float only.
  *
  * The first three describe this data and have no interval. Errors: outputs that differ in number or shape, hold NaN, or
  * infinities where the other's are finite; no example.
@@ -56,12 +56,8 @@ export async function fidelity(reference: Model, model: Model, data: Dataset, op
           product += p * q;
         }
       });
-      const classes = as.findIndex((t) => isFloat(t.dtype) && (t.shape.at(-1) ?? 0) > 1);
-      const pairs = as.flatMap((t, i): (readonly [ArrayLike<number>, ArrayLike<number>])[] => {
-        if (classes >= 0) return i === classes ? [[argmax(t), argmax(bs[i]!)]] : [];
-        return isFloat(t.dtype) ? [] : [[numbersOf(t), numbersOf(bs[i]!)]];
-      });
-      for (const [p, q] of pairs) {
+      const [p, q] = [as[0] && answers(as[0]), bs[0] && answers(bs[0])];
+      if (p && q) {
         for (let k = 0; k < p.length; k++) if (p[k] === q[k]) same++;
         positions += p.length;
       }
@@ -84,4 +80,10 @@ export async function fidelity(reference: Model, model: Model, data: Dataset, op
 
 function numeric(outputs: readonly Tensor[]): Tensor[] {
   return outputs.filter((t) => !t.strings && dtypes[t.dtype].kind !== "c");
+}
+
+/** What an output decides on: the class at each position, or the integers themselves. */
+function answers(t: Tensor): ArrayLike<number> | null {
+  if (!isFloat(t.dtype)) return numbersOf(t);
+  return (t.shape.at(-1) ?? 0) > 1 ? argmax(t) : null;
 }

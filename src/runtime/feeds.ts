@@ -51,13 +51,11 @@ export function inputsOf(model: Model): Value[] {
   return model.graph.inputs.filter((v) => !v.data);
 }
 
-/** The batch size a model was exported with, if it is fixed: the first axis of its inputs. */
+/** The batch size a model was exported with, if it is fixed: the first axis that all its inputs share (scalars aside). */
 export function fixedBatch(model: Model): number | null {
-  for (const v of inputsOf(model)) {
-    const first = v.type?.shape?.[0];
-    if (typeof first === "number" && first > 0) return first;
-  }
-  return null;
+  const firsts = new Set(inputsOf(model).flatMap((v) => (v.type?.shape?.length === 0 ? [] : [v.type?.shape?.[0]])));
+  const [first] = firsts;
+  return firsts.size === 1 && typeof first === "number" && first > 0 ? first : null;
 }
 
 /** The tensor as an input takes it, looked through for NaN. */

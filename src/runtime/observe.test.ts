@@ -1,13 +1,17 @@
+import { join } from "node:path";
 import { expect, test } from "vitest";
 import { fromArrays, fromFeeds } from "../data/dataset.ts";
-import { newModel } from "../ir/graph.ts";
-import { find } from "../ir/walk.ts";
+import { check } from "../ir/check.ts";
+import { Graph, newModel, type Value } from "../ir/graph.ts";
+import { allNodes, find } from "../ir/walk.ts";
+import { load } from "../onnx/file.ts";
 import { writeModel } from "../onnx/write.ts";
 import { Build } from "../ops/build.ts";
 import { random } from "../tensor/random.ts";
 import { numbersOf, type Tensor, tensor } from "../tensor/tensor.ts";
 import { type Observer, observe } from "./observe.ts";
 import { columnNorm, histogram, minMax, percentile, secondMoment } from "./observers.ts";
+import { sampleFeeds } from "./shapes.ts";
 
 const normal = (shape: number[], stream: number) =>
   tensor("float32", shape, random(7, stream).fillNormal(new Float32Array(shape.reduce((a, d) => a * d, 1))));
@@ -175,4 +179,46 @@ test("values of integers, and of a model without inputs", async () => {
   model.graph.addOutput(c);
   const seen = await observe(model, [c], fromFeeds([{}]), minMax);
   expect(seen.get(c)).toEqual({ min: 3, max: 3, n: 1 });
+});
+
+test("values inside the branches of an If, nested ones too; a branch not taken has no entry", async () => {
+  const model = newModel("branches");
+  const { graph } = model;
+  const x = graph.input("x", "float32", [1, 3]);
+  const b = Build.of(model);
+  const positive = b.op("Greater", [b.op("ReduceSum", [x], { keepdims: 0 }), b.f32(0)]);
+  const branch = (name: string, parent: Graph, make: (b: Build) => Value) => {
+    const g = new Graph(name, parent);
+    const out = make(new Build(g, 17, name));
+    g.addOutput(out);
+    return { g, out };
+  };
+  const inner: Value[] = [];
+  const outer = branch("then", graph, (b) => {
+    const deep = ["deep", "other"].map((n, i) => branch(n, b.graph, (b) => b.mul(x, b.f32(i ? 5 : 2))));
+    inner.push(...deep.map((d) => d.out));
+    return b.op("If", [positive], { then_branch: deep[0]!.g, else_branch: deep[1]!.g });
+  });
+  const other = branch("else", graph, (b) => b.neg(x));
+  graph.addOutput(b.op("If", [positive], { then_branch: outer.g, else_branch: other.g }));
+  check(model);
+  const ones = { x: tensor("float32", [1, 3], [1, 2, 3]) };
+  const seen = await observe(model, [...inner, other.out, x], fromFeeds([ones]), minMax);
+  expect(seen.get(inner[0]!)).toEqual({ min: 2, max: 6, n: 3 });
+  expect([...seen.keys()]).toEqual([inner[0], x]);
+  const both = await observe(model, [inner[0]!, other.out], fromFeeds([ones, { x: tensor("float32", [1, 3], [-1, -2, -3]) }]), minMax);
+  expect(both.get(other.out)).toEqual({ min: 1, max: 3, n: 3 });
+  expect(both.get(inner[0]!)).toEqual({ min: 2, max: 6, n: 3 });
+});
+
+test("a real model whose work is all inside an If", async () => {
+  const model = load(join(import.meta.dirname, "../../node_modules/@ricky0123/vad-web/dist/silero_vad_v5.onnx"));
+  const inputs = [...allNodes(model.graph)].filter((n) => n.opType === "Conv").map((n) => n.inputs[0]!);
+  expect(inputs.every((v) => v.graph.parent)).toBe(true);
+  const seen = await observe(model, inputs, fromFeeds([sampleFeeds(model, { shape: { input: [1, 512] } })]), minMax);
+  // The branch of 16 kHz was taken, the one of 8 kHz was not.
+  const taken = inputs.filter((v) => seen.has(v));
+  expect(taken.length).toBeGreaterThan(3);
+  expect(taken.length).toBeLessThan(inputs.length);
+  for (const v of taken) expect(seen.get(v)!.max).toBeGreaterThan(seen.get(v)!.min);
 });

@@ -1,11 +1,11 @@
 /** Watching any value of a graph while the runtime goes over a dataset: the one mechanism of all calibration. */
 import type { Dataset } from "../data/dataset.ts";
-import { cloneModel, type Model, newModel, type Value } from "../ir/graph.ts";
+import { cloneGraph, type Model, newModel, type Value } from "../ir/graph.ts";
 import { removeDead } from "../ir/walk.ts";
 import { Build } from "../ops/build.ts";
 import { sizeOf } from "../tensor/dtype.ts";
 import { Fault } from "../tensor/fault.ts";
-import type { Tensor } from "../tensor/tensor.ts";
+import { type Tensor, tensor } from "../tensor/tensor.ts";
 import { feed } from "./feeds.ts";
 import { open, type Session } from "./session.ts";
 
@@ -30,9 +30,10 @@ export interface ObserveOptions {
 const perRun = 256e6;
 
 /**
- * What `observer` makes of each of `values` (of the top graph: inputs, initializers, anything computed) over the whole dataset,
- * in its order. Memory is that of one batch; examples may have shapes of their own. A value that was never seen (an empty dataset)
- * has no entry. Errors: a value of a subgraph, data that does not fit the model; what the observer throws, with the value's name.
+ * What `observer` makes of each of `values` (inputs, initializers, anything computed; inside the branches of an If too) over the whole
+ * dataset, in its order. Memory is that of one batch; examples may have shapes of their own. A value of which no element was seen (an
+ * empty dataset, a branch not taken) has no entry. Errors: a value inside a Loop or Scan, data that does not fit the model; what the
+ * observer throws, with the value's name.
  */
 export async function observe<S>(
   model: Model,
@@ -43,17 +44,17 @@ export async function observe<S>(
 ): Promise<Map<Value, S>> {
   const watched = [...new Set(values)];
   const states = new Map<Value, S>();
-  const computed = new Set<string>();
-  for (const v of watched) {
-    if (v.graph.parent) throw new Fault(`value "${v.name}"`, "lies in a subgraph and cannot be observed; only values of the top graph can");
-    if (v.producer) computed.add(v.name);
-  }
-  const session = computed.size ? await open(watching(model, computed), { threads: options.threads, spinning: false }) : null;
+  const { model: watching, names } = watch(
+    model,
+    watched.filter((v) => v.producer),
+  );
+  const session = names.size ? await open(watching, { threads: options.threads, spinning: false }) : null;
   const reduce = reducer(observer, options);
   const see = async (v: Value, x: Tensor) => {
+    if (sizeOf(x.shape) === 0) return;
     try {
       const s = states.get(v) ?? observer.init(x.shape);
-      states.set(v, sizeOf(x.shape) === 0 ? s : observer.update(s, await reduce.run(x), x.shape));
+      states.set(v, observer.update(s, await reduce.run(x), x.shape));
     } catch (e) {
       if (e instanceof Fault) throw new Fault(`value "${v.name}"`, e.message.slice(e.where.length + 2), { cause: e });
       throw e;
@@ -68,10 +69,10 @@ export async function observe<S>(
     for (const { feeds, count, padded } of feed(model, data, { batchSize: () => size })) {
       // A batch filled up with repeated examples would count them twice; it is used only where there is no other.
       if (padded && done > 0) break;
-      const results = session ? await session.run(feeds, [...computed]) : {};
+      const results = session ? await session.run(feeds, [...names.values()]) : {};
       let bytes = 0;
       for (const v of watched) {
-        const x = v.data ? null : (results[v.name] ?? feeds[v.name]);
+        const x = v.data ? null : v.producer ? results[names.get(v)!] : feeds[v.name];
         if (!x) continue;
         bytes += x.data.byteLength;
         await see(v, x);
@@ -87,24 +88,47 @@ export async function observe<S>(
   return states;
 }
 
-/** A clone whose outputs are the named values and nothing else, without the nodes they do not need. */
-function watching(model: Model, names: ReadonlySet<string>): Model {
-  const clone = cloneModel(model);
-  const { graph } = clone;
+/** A clone whose outputs are the given values and nothing else, without the nodes they do not need; and the outputs' names. */
+function watch(model: Model, values: readonly Value[]): { model: Model; names: Map<Value, string> } {
+  const copies = new Map<Value, Value>();
+  const graph = cloneGraph(model.graph, null, copies);
   while (graph.outputs.length) graph.removeOutput(graph.outputs.length - 1);
-  for (const n of graph.nodes) {
-    for (const v of n.outputs) {
-      if (!v || !names.has(v.name)) continue;
-      if (v.type) v.type = { dtype: v.type.dtype, shape: null };
-      graph.addOutput(v);
-    }
+  const names = new Map<Value, string>();
+  for (const v of values) {
+    const copy = copies.get(v);
+    if (!copy) throw new Fault(`value "${v.name}"`, "is not computed by this model");
+    if (copy.type) copy.type = { dtype: copy.type.dtype, shape: null };
+    const out = surfaced(copy);
+    graph.addOutput(out);
+    names.set(v, out.name);
   }
-  if (graph.outputs.length < names.size) {
-    const missing = [...names].find((n) => !graph.outputs.some((v) => v.name === n));
-    throw new Fault("observe", `the model computes no value "${missing}"`);
-  }
+  const clone = { ...model, graph };
   removeDead(graph);
-  return clone;
+  return { model: clone, names };
+}
+
+/** The value as one of the top graph: a branch of an If hands it out, and the other branch hands out nothing (an empty tensor) in its place. */
+function surfaced(v: Value): Value {
+  const { graph } = v;
+  const { parent } = graph;
+  if (!parent) return v;
+  const holder = [...parent.nodes].find((n) => n.subgraphs.includes(graph))!;
+  if (holder.opType !== "If" || holder.domain !== "")
+    throw new Fault(
+      `value "${v.name}"`,
+      `lies inside a ${holder.opType} and cannot be observed; only the branches of an If can be looked into`,
+    );
+  const dtype = v.type?.dtype ?? "float32";
+  for (const branch of holder.subgraphs) {
+    const out =
+      branch === graph
+        ? branch.append("Identity", [v], { name: `${v.name}/seen` })
+        : branch.append("Constant", [], { name: `${v.name}/unseen`, attrs: { value: tensor(dtype, [0], []) } });
+    branch.addOutput(out.outputs[0]!);
+  }
+  const out = parent.value(`${v.name}/seen`, { dtype, shape: null });
+  parent.addNodeOutput(holder, out);
+  return surfaced(out);
 }
 
 /** Runs an observer's `reduce`, in one session per element type and number of dimensions. */

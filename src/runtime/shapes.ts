@@ -5,7 +5,7 @@ import { constantOf, sorted } from "../ir/walk.ts";
 import { type DType, dtypeOfCode, dtypes, sizeOf } from "../tensor/dtype.ts";
 import { Fault } from "../tensor/fault.ts";
 import { random } from "../tensor/random.ts";
-import { type Tensor, tensor } from "../tensor/tensor.ts";
+import { numbersOf, type Tensor, tensor } from "../tensor/tensor.ts";
 import { open, type SessionOptions } from "./session.ts";
 
 /** Element types that ONNX Runtime's JavaScript binding opens no session for when an output has them (a limit of 1.30). */
@@ -117,7 +117,7 @@ export interface SampleOptions {
 
 /**
  * Random feeds a model plausibly takes: floats from the standard normal distribution, integers 0 or 1 (valid as ids, masks and
- * segments alike), bytes 0 … 255, strings "a"; open dimensions are 1 unless `shape` or `batch` says otherwise.
+ * segments alike; a single one that the model compares with a constant is that constant), bytes 0 … 255, strings "a"; open dimensions are 1 unless `shape` or `batch` says otherwise.
  * Errors: a shape for no input, or one that contradicts the model; an input of unknown rank without a shape; an input that is no tensor.
  */
 export function sampleFeeds(model: Model, options: SampleOptions = {}): Record<string, Tensor> {
@@ -150,9 +150,20 @@ export function sampleFeeds(model: Model, options: SampleOptions = {}): Record<s
     const shape =
       given[v.name] ?? v.type.shape?.map((d, i) => (typeof d === "number" ? d : (symbols.get(d ?? "") ?? (i === 0 ? batch : 1))));
     if (!shape) throw new Fault(`input "${v.name}"`, `its rank is unknown; give a shape, e.g. --shape ${v.name}=${example(v)}`);
-    feeds[v.name] = sample(v.type.dtype, shape, random(options.seed ?? 0, v.name));
+    feeds[v.name] = expected(v, shape) ?? sample(v.type.dtype, shape, random(options.seed ?? 0, v.name));
   }
   return feeds;
+}
+
+/** A single integer that the model compares with a constant (a sampling rate, a mode): that constant. */
+function expected(v: Value, shape: readonly number[]): Tensor | null {
+  if (sizeOf(shape) !== 1 || !/int/.test(v.type!.dtype)) return null;
+  for (const use of v.uses) {
+    if (!("node" in use) || use.node.opType !== "Equal") continue;
+    const constant = constantOf(use.node.inputs[1 - use.index]);
+    if (constant && sizeOf(constant.shape) === 1) return tensor(v.type!.dtype, shape, numbersOf(constant));
+  }
+  return null;
 }
 
 function sample(dtype: DType, shape: readonly number[], r: ReturnType<typeof random>): Tensor {
