@@ -247,6 +247,7 @@ export type WeightForm = "swap" | "shifts" | "cross" | "columns";
 /**
  * How to compute dW. Gathering with the examples innermost wants runs of some length: below 8 examples (4 where strided) shifted planes
  * win. Of the two gathers the one that copies less: LeNet-5's second layer 1.9 ms by columns, 2.7 crossed; 64 channels 8×8 1.5 and 1.3.
+ * Depthwise products are too narrow to cross (64 channels 16×16: 2.5 by columns, 2.9 crossed).
  */
 export function weightForm(c: Convolution): WeightForm {
   if (c.kernel.length > 2) return "swap";
@@ -255,7 +256,7 @@ export function weightForm(c: Convolution): WeightForm {
   if (kernel[0] * kernel[1] === 1 || c.n < (unit ? 8 : 4)) return "shifts";
   const cross = (kernel[0] * c.co + kernel[1] * c.ci) * input[0] * output[1];
   const columns = kernel[0] * kernel[1] * c.ci * output[0] * output[1];
-  return unit && cross < columns ? "cross" : "columns";
+  return unit && c.co > 1 && cross < columns ? "cross" : "columns";
 }
 
 const weightForms: Record<WeightForm, (b: Build, c: Convolution, x: Value, dy: Value) => Value> = {
