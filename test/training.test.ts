@@ -1,8 +1,15 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { fromArrays } from "../src/data/dataset.ts";
+import { type Batch, fromArrays } from "../src/data/dataset.ts";
+import type { Model } from "../src/ir/graph.ts";
+import { find } from "../src/ir/walk.ts";
+import { lenet5 } from "../src/nets/lenet5.ts";
 import { mlp } from "../src/nets/mlp.ts";
+import { resnet20 } from "../src/nets/resnet20.ts";
+import { transformer } from "../src/nets/transformer.ts";
+import { writeModel } from "../src/onnx/write.ts";
+import { random } from "../src/tensor/random.ts";
 import { floatsOf, tensor } from "../src/tensor/tensor.ts";
 import { type FitOptions, fit } from "../src/train/fit.ts";
 import { crossEntropy, kl, mse, sum } from "../src/train/loss.ts";
@@ -18,7 +25,16 @@ interface Reference {
   readonly soft: number[];
   readonly initial: number[][];
   readonly runs: Record<string, { readonly losses: number[]; readonly weights: number[][] }>;
+  readonly cnn: NetReference & { readonly images: number[]; readonly running: Record<string, [number[], number[]]> };
+  readonly transformer: NetReference & { readonly ids: number[] };
 }
+interface NetReference {
+  readonly classes: number[];
+  readonly initial: Named;
+  readonly losses: number[];
+  readonly final: Named;
+}
+type Named = Record<string, { readonly shape: number[]; readonly values: number[] }>;
 // Made by test/reference/training.py with PyTorch.
 const reference: Reference = JSON.parse(readFileSync(join(import.meta.dirname, "reference/fixtures/training.json"), "utf8"));
 const { sizes, initial } = reference;
@@ -71,4 +87,68 @@ test.each(Object.entries(runs))("%s: losses and weights are PyTorch's over ten s
       expect(Math.abs(w - want.weights[i]![k]!), v.name).toBeLessThan(1e-4);
     });
   });
+});
+
+/** Puts the reference's weights into a net and trains it for ten steps; the losses and some weights must be PyTorch's. */
+async function follows(model: Model, want: NetReference, arrays: Batch, options: Partial<FitOptions> = {}) {
+  for (const [name, { shape, values }] of Object.entries(want.initial)) {
+    model.graph.setData(find(model.graph, name)!, tensor("float32", shape, values));
+  }
+  const labels = tensor("int64", [want.classes.length], want.classes);
+  const data = fromArrays({ ...arrays, labels });
+  const optimizer = adam({ learningRate: 0.01 });
+  const { losses } = await fit(model, { data, loss: crossEntropy(), optimizer, steps: 10, batchSize: data.length, threads: 1, ...options });
+  losses.forEach((l, i) => {
+    expect(Math.abs(l - want.losses[i]!), `loss ${i}`).toBeLessThan(2e-5 * Math.max(1, want.losses[i]!));
+  });
+  for (const [name, { values }] of Object.entries(want.final)) near(model, name, values, 2e-4);
+}
+function near(model: Model, name: string, want: readonly number[], tolerance: number) {
+  const got = floatsOf(find(model.graph, name)!.data!);
+  want.forEach((w, i) => {
+    expect(Math.abs(got[i]! - w), `${name}[${i}]`).toBeLessThan(tolerance);
+  });
+}
+
+test("a residual CNN trains by batch statistics as PyTorch does, the running ones following", async () => {
+  const { cnn } = reference;
+  const model = resnet20({ classes: 3, channels: 1, size: 8, width: 2, blocks: 1 });
+  await follows(model, cnn, { x: tensor("float32", [8, 1, 8, 8], cnn.images) }, { batchStatistics: true });
+  for (const [name, [mean, variance]] of Object.entries(cnn.running)) {
+    near(model, `${name}.bn.running_mean`, mean, 1e-4);
+    near(model, `${name}.bn.running_var`, variance, 1e-3);
+  }
+});
+
+test("a transformer trains as PyTorch's does", async () => {
+  const model = transformer({ layers: 2, width: 8, heads: 2, hidden: 16, vocabulary: 7, length: 4, classes: 3 });
+  await follows(model, reference.transformer, { ids: tensor("int64", [8, 4], reference.transformer.ids) });
+});
+
+test("with two threads, repeated ids and parallel sizes, the same training gives the same bytes", async () => {
+  const r = random(3);
+  const ids = tensor(
+    "int64",
+    [32, 64],
+    Array.from({ length: 2048 }, () => Math.floor(20 * r.uniform() ** 3)),
+  );
+  const labels = tensor(
+    "int64",
+    [32],
+    Array.from({ length: 32 }, () => r.below(10)),
+  );
+  const digits = tensor("float32", [32, 1, 28, 28], r.fillUniform(new Float32Array(32 * 784)));
+  const nets: [() => Model, Batch][] = [
+    [() => transformer({ layers: 1, width: 256, heads: 4, hidden: 256, vocabulary: 20, length: 64, classes: 10 }), { ids, labels }],
+    [() => lenet5(), { x: digits, labels }],
+  ];
+  for (const [make, arrays] of nets) {
+    const bytes = [];
+    for (let i = 0; i < 2; i++) {
+      const model = make();
+      await fit(model, { data: fromArrays(arrays), loss: crossEntropy(), steps: 6, batchSize: 16, threads: 2 });
+      bytes.push(writeModel(model));
+    }
+    expect(Buffer.compare(bytes[0]!, bytes[1]!)).toBe(0);
+  }
 });
