@@ -109,17 +109,14 @@ test("throughput under simultaneous requests", async () => {
 
 test("peak memory in a process of its own", async () => {
   const feeds = { x: tensor("float32", [1, 20], new Float32Array(20)) };
-  const [peak, empty] = await peakMemory(mlp(8), feeds);
-  expect(empty!.value).toBeGreaterThan(20e6);
-  expect(peak!.value).toBeGreaterThan(empty!.value);
   // 77 MB of weights must show.
-  const [heavy] = await peakMemory(
-    mlp(800_000, "n", (a) => a.fill(0.5)),
-    feeds,
-  );
-  expect(heavy!.value - peak!.value).toBeGreaterThan(60e6);
+  const heavy = mlp(800_000, "n", (a) => a.fill(0.5));
+  const [peak, empty] = await peakMemory(heavy, feeds);
+  expect(empty!.value).toBeGreaterThan(20e6);
+  expect(peak!.value - empty!.value).toBeGreaterThan(60e6);
+  expect(peak!.value - empty!.value).toBeLessThan(400e6);
   await expect(peakMemory(mlp(8, 5), feeds)).rejects.toThrow(/^memory: .*dimensions/);
-});
+}, 120_000);
 
 test("odd models: no inputs, no elements, strings", async () => {
   const constant = newModel("constant");

@@ -69,13 +69,13 @@ export async function measureModels(models: readonly Measured[], options: Measur
   });
   await each("macs", async (m, i) => {
     const feeds = feedsFor(m.model, options, null);
-    const macs = macsOf(await observeShapes(m.model, feeds, { threads }));
+    const macs = macsOf(await observeShapes(m.model, feeds, { threads: host.cores }));
     if (macs !== null) out[i]!.push({ metric: "macs", value: macs, unit: "", n: 0, interval: null, at: { batch: batchOf(feeds) } });
   });
   if (data && metric) {
     let reference: Evaluation | null = null;
     await each(metric.metric, async (m, i) => {
-      const e = await evaluate(m.model, data, metric, { threads });
+      const e = await evaluate(m.model, data, metric, { threads: host.cores });
       out[i]!.push(e.measurement);
       if (reference) out[i]!.push(change(reference, e));
       reference ??= e;
@@ -84,7 +84,7 @@ export async function measureModels(models: readonly Measured[], options: Measur
   if (models.length > 1 && (options.fidelity ?? !(data && metric))) {
     await each("fidelity", async (m, i) => {
       if (i === 0) return;
-      const figures = await fidelity(first.model, m.model, data ?? samples(first.model, options), { threads });
+      const figures = await fidelity(first.model, m.model, data ?? samples(first.model, options), { threads: host.cores });
       out[i]!.push(...(data ? figures : figures.map((f) => ({ ...f, at: { data: "random" } }))));
     });
   }
