@@ -29,13 +29,7 @@ export interface Random {
  * Equal seed, stream and position give equal numbers on every machine.
  */
 export function random(seed: number, stream: number | string = 0): Random {
-  if (!Number.isSafeInteger(seed)) throw new Fault("random", `a seed must be a whole number; got ${seed}`);
-  const key0 = seed >>> 0;
-  const key1 = Math.floor(seed / 2 ** 32) >>> 0;
-  // Names have the top bit of the last word set, numbers do not.
-  const stream0 = typeof stream === "number" ? stream >>> 0 : fnv(stream, 0x811c9dc5);
-  const stream1 =
-    typeof stream === "number" ? (Math.floor(stream / 2 ** 32) & 0x7fffffff) >>> 0 : (fnv(stream, 0x2f0b4c47) | 0x80000000) >>> 0;
+  const { key0, key1, stream0, stream1 } = streamOf(seed, stream);
   const words = new Uint32Array(4);
   let block = -1;
 
@@ -87,6 +81,18 @@ export function random(seed: number, stream: number | string = 0): Random {
     },
   };
   return self;
+}
+
+/** The words that tell a generator's numbers from another's: Philox's key, and the upper half of its counter. */
+export function streamOf(seed: number, stream: number | string): Record<"key0" | "key1" | "stream0" | "stream1", number> {
+  if (!Number.isSafeInteger(seed)) throw new Fault("random", `a seed must be a whole number; got ${seed}`);
+  return {
+    key0: seed >>> 0,
+    key1: Math.floor(seed / 2 ** 32) >>> 0,
+    // Names have the top bit of the last word set, numbers do not.
+    stream0: typeof stream === "number" ? stream >>> 0 : fnv(stream, 0x811c9dc5),
+    stream1: typeof stream === "number" ? (Math.floor(stream / 2 ** 32) & 0x7fffffff) >>> 0 : (fnv(stream, 0x2f0b4c47) | 0x80000000) >>> 0,
+  };
 }
 
 /** High word of the 64-bit product of two 32-bit words. */

@@ -3,8 +3,8 @@ import type { Batch } from "../data/dataset.ts";
 import { sizeOf } from "../tensor/dtype.ts";
 import { Fault } from "../tensor/fault.ts";
 import { memoryOf, pageBytes } from "../tensor/kernel.ts";
+import { type DropoutKernel, dropoutKernel } from "../tensor/kernels/dropout.ts";
 import { type OptimizerKernel, optimizerKernel } from "../tensor/kernels/optimizer.ts";
-import { random } from "../tensor/random.ts";
 import { floatsOf, type Tensor, wrap } from "../tensor/tensor.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import type { TrainingGraph } from "./graph.ts";
@@ -16,6 +16,7 @@ interface Shaped {
 
 interface Arena {
   readonly kernel: OptimizerKernel;
+  readonly dropout: DropoutKernel;
   readonly places: Places;
   /** Views of each weight's part: its values, its gradient, its moments. */
   readonly weights: readonly Float32Array<ArrayBuffer>[];
@@ -50,6 +51,7 @@ function arena(weights: readonly Shaped[], moments: number, others: readonly Sha
   let at = length * (2 + moments);
   return {
     kernel: optimizerKernel(memory),
+    dropout: dropoutKernel(memory),
     places: { p: 0, g: length * 4, moments: Array.from({ length: moments }, (_, k) => (2 + k) * length * 4), length },
     weights: region(0),
     gradients: region(1),
@@ -129,10 +131,8 @@ export function remember(graph: TrainingGraph, moments: number): Memory {
     },
     drop(seed, step) {
       masks.forEach((m, i) => {
-        const r = random(seed, `dropout/${m.input}/${step}`);
-        const view = floatsOf(drops[i]!);
-        const kept = 1 / (1 - m.ratio);
-        for (let k = 0; k < view.length; k++) view[k] = r.uniform() < m.ratio ? 0 : kept;
+        const { byteOffset, length } = floatsOf(drops[i]!);
+        laid.dropout(byteOffset, aligned(length), m.ratio, seed, `dropout/${m.input}/${step}`);
       });
     },
     follow() {
