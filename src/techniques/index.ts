@@ -1,5 +1,6 @@
 /** Every technique: an export's name is its registration. */
 export { distill } from "./distill/distill.ts";
 export { svd } from "./factorize/svd.ts";
+export { lora } from "./lora/lora.ts";
 export { magnitude } from "./prune/magnitude.ts";
 export { int8 } from "./quantize/int8.ts";

@@ -1,7 +1,7 @@
 /** Which initializers are the weights of which nodes: what every technique starts from. */
 import type { Graph, Model, Node, Value } from "../ir/graph.ts";
 import { matcher, namesOf, type Selector } from "../ir/select.ts";
-import { allGraphs, allNodes, constantOf } from "../ir/walk.ts";
+import { allGraphs, allNodes, constantOf, labelOf } from "../ir/walk.ts";
 import { opOf } from "../ops/index.ts";
 import { type DType, dtypeOfCode, isFloat, sizeOf } from "../tensor/dtype.ts";
 import { integersOf, numbersOf, reshape, type Tensor, tensor } from "../tensor/tensor.ts";
@@ -54,6 +54,33 @@ export function weightsOf(model: Model, options: WeightOptions = {}): Weight[] {
     else found.set(v, [{ node, input, through }]);
   }
   return [...found].map(([value, uses]) => ({ value, uses }));
+}
+
+/** Whether a node reads a matrix transposed, counting the Transposes between; null where anything but those and Identity lies between. */
+export function transposed({ through }: WeightUse): boolean | null {
+  let odd = false;
+  for (const n of through) {
+    if (n.opType === "Transpose" && `${n.ints("perm") ?? "1,0"}` === "1,0") odd = !odd;
+    else if (n.opType !== "Identity") return null;
+  }
+  return odd;
+}
+
+/** Whatever reads a weight beside the given uses of it, in words; null: nothing. */
+export function otherReader({ value, uses }: Weight): string | null {
+  const own = new Map(uses.map((u) => [u.node, u.input]));
+  const between = new Set(uses.flatMap((u) => u.through));
+  const look = (v: Value): string | null => {
+    for (const use of v.uses) {
+      if (!("node" in use)) return "an output of the graph";
+      if (between.has(use.node)) {
+        const found = look(use.node.outputs[0]!);
+        if (found) return found;
+      } else if (own.get(use.node) !== use.index) return `node "${labelOf(use.node)}"`;
+    }
+    return null;
+  };
+  return look(value);
 }
 
 /**

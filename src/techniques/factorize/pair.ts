@@ -1,8 +1,8 @@
 /** One linear layer as two: W ≈ U·V in the graph, for MatMul, Gemm and 1×1 Conv. */
-import type { Node, Value } from "../../ir/graph.ts";
+import type { Value } from "../../ir/graph.ts";
 import { labelOf } from "../../ir/walk.ts";
 import { type Tensor, tensor } from "../../tensor/tensor.ts";
-import type { Weight, WeightUse } from "../../transform/weights.ts";
+import { transposed, type Weight, type WeightUse } from "../../transform/weights.ts";
 
 /** Why a node that reads a weight cannot be split in two, or null if it can. `weight` is the initializer itself. */
 export function cannotSplit(use: WeightUse, weight: Value): string | null {
@@ -10,34 +10,11 @@ export function cannotSplit(use: WeightUse, weight: Value): string | null {
   const shape = weight.data!.shape;
   if (node.domain !== "" || !["MatMul", "Gemm", "Conv"].includes(node.opType)) return `${node.opType} is not split`;
   if (input !== 1) return "it is not the right-hand side";
-  if (through.some((n) => n.opType !== "Identity" && !isSwap(n))) return `it is read through ${through.map((n) => n.opType).join(", ")}`;
+  if (transposed(use) === null) return `it is read through ${through.map((n) => n.opType).join(", ")}`;
   if (node.opType !== "Conv") return shape.length === 2 ? null : `it has ${shape.length} axes`;
   if (shape.length < 3 || shape.slice(2).some((d) => d !== 1)) return "its kernel is larger than 1×1";
   if ((node.int("group") ?? 1) !== 1) return "it is grouped";
   return through.length === 0 ? null : "it is read through a Transpose";
-}
-
-/** A Transpose of a matrix. */
-function isSwap(n: Node): boolean {
-  const perm = n.ints("perm");
-  return n.opType === "Transpose" && (perm === undefined || `${perm}` === "1,0");
-}
-
-/** Whatever reads a weight beside the given uses of it: a name, or null. A weight that others need whole stays whole. */
-export function otherReader({ value, uses }: Weight): string | null {
-  const own = new Set(uses.map((u) => u.node));
-  const between = new Set(uses.flatMap((u) => u.through));
-  const look = (v: Value): string | null => {
-    for (const use of v.uses) {
-      if (!("node" in use)) return "an output of the graph";
-      if (between.has(use.node)) {
-        const found = look(use.node.outputs[0]!);
-        if (found) return found;
-      } else if (!own.has(use.node) || use.index !== 1) return `node "${labelOf(use.node)}"`;
-    }
-    return null;
-  };
-  return look(value);
 }
 
 /**
@@ -58,10 +35,11 @@ export function splitWeight({ value, uses }: Weight, u: Tensor, v: Tensor, opset
   graph.removeInitializer(value);
 }
 
-function splitNode({ node, through }: WeightUse, left: Value, right: Value, opset: number): void {
+function splitNode(use: WeightUse, left: Value, right: Value, opset: number): void {
+  const { node } = use;
   const { graph } = node;
   const x = node.inputs[0]!;
-  const swapped = through.filter((n) => n.opType === "Transpose").length % 2 === 1;
+  const swapped = transposed(use)!;
   const name = `${labelOf(node)}_svd`;
   let hidden: Value;
   if (node.opType === "MatMul") {

@@ -4,9 +4,9 @@ import { Fault } from "../../tensor/fault.ts";
 import { svd as decompose } from "../../tensor/linalg/svd.ts";
 import { numbersOf, tensor } from "../../tensor/tensor.ts";
 import { liftConstants } from "../../transform/fold.ts";
-import { dropDefault, type Weight, weightsOf } from "../../transform/weights.ts";
+import { dropDefault, otherReader, type Weight, weightsOf } from "../../transform/weights.ts";
 import { type Context, defineTechnique } from "../technique.ts";
-import { cannotSplit, otherReader, splitWeight } from "./pair.ts";
+import { cannotSplit, splitWeight } from "./pair.ts";
 import { largestSmaller, lost, rankByEnergy, ranksByBudget, type Spectrum } from "./ranks.ts";
 
 /**
