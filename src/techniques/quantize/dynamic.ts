@@ -6,37 +6,39 @@ import { scalar, tensor } from "../../tensor/tensor.ts";
 import { inputOf, type Layer, outputOf } from "./layers.ts";
 import type { StoredWeight } from "./store.ts";
 
-/**
- * Replaces each layer by
- *   q, s, z = DynamicQuantizeLinear(x);  y = float(MatMulInteger(q, W, z, 0)) · (s · scale) + bias
- * (ConvInteger for a Conv). A value that several layers read is quantized once.
- */
+/** Replaces each layer. A value that several layers read is quantized once. */
 export function quantizeDynamically(layers: readonly Layer[], weights: ReadonlyMap<Layer, StoredWeight>, opset: number): void {
   const quantized = new Map<Graph, Map<Value, Node>>();
-  const zeros = new Map<Graph, Value>();
   for (const layer of layers) {
     const { node } = layer;
     const { graph } = node;
-    const b = new Build(graph, opset, labelOf(node));
     const x = inputOf(layer);
-    const w = weights.get(layer)!;
     const here = quantized.get(graph) ?? new Map<Value, Node>();
     quantized.set(graph, here);
-    const qx = here.get(x) ?? graph.append("DynamicQuantizeLinear", [x], { name: `${x.name}/quantize`, outputs: 3 });
-    here.set(x, qx);
-    const [q, s, z] = qx.outputs as [Value, Value, Value];
-    const zero = zeros.get(graph) ?? graph.initializer("int8/zero", scalar("int8", 0));
-    zeros.set(graph, zero);
-    const conv = layer.op === "Conv";
-    // Over the spatial axes of a Conv's output: [channels, 1, …].
-    const spread = (v: Float32Array) => tensor("float32", conv ? [v.length, ...w.codes.shape!.slice(2).map(() => 1)] : [v.length], v);
-    const sum = conv
-      ? b.op("ConvInteger", [q, w.codes, z, zero], Object.fromEntries(node.attrs))
-      : b.op("MatMulInteger", [q, w.codes, z, zero]);
-    const scales = conv && w.scale.length > 1 ? b.constant(spread(w.scale), "scale") : w.scales;
-    let y = b.node("Mul", [b.op("Cast", [sum], { to: 1 }), b.mul(s, scales)]);
-    if (layer.bias) y = b.node("Add", [y.outputs[0]!, b.constant(spread(layer.bias), "bias")]);
-    produce(y, outputOf(layer));
+    const codes = here.get(x) ?? quantizedInput(graph, x);
+    here.set(x, codes);
+    produce(dynamicLayer(new Build(graph, opset, labelOf(node)), layer, codes, weights.get(layer)!), outputOf(layer));
     graph.remove(node);
   }
+}
+
+/** uint8 codes, scale and zero point of a value: scale = (max − min)/255 over all its elements, the range widened to hold 0. */
+export function quantizedInput(graph: Graph, x: Value): Node {
+  return graph.append("DynamicQuantizeLinear", [x], { name: `${x.name}/quantize`, outputs: 3 });
+}
+
+/**
+ * Appends float(MatMulInteger(q, W, z, 0)) · (s · scale) + bias, with `codes` = (q, s, z); ConvInteger for a Conv. The last node.
+ * The zero point of the weights is one scalar: kernels take no other.
+ */
+export function dynamicLayer(b: Build, layer: Layer, codes: Node, w: StoredWeight): Node {
+  const [q, s, z] = codes.outputs as [Value, Value, Value];
+  const conv = layer.op === "Conv";
+  // Over the spatial axes of a Conv's output: [channels, 1, …].
+  const spread = (v: Float32Array) => tensor("float32", conv ? [v.length, ...w.codes.shape!.slice(2).map(() => 1)] : [v.length], v);
+  const inputs = [q, w.codes, z, b.constant(scalar("int8", 0), "zero")];
+  const sum = conv ? b.op("ConvInteger", inputs, Object.fromEntries(layer.node.attrs)) : b.op("MatMulInteger", inputs);
+  const scales = conv && w.scale.length > 1 ? b.constant(spread(w.scale), "scale") : w.scales;
+  const y = b.node("Mul", [b.op("Cast", [sum], { to: 1 }), b.mul(s, scales)]);
+  return layer.bias ? b.node("Add", [y.outputs[0]!, b.constant(spread(layer.bias), "bias")]) : y;
 }

@@ -4,17 +4,36 @@ import { cloneModel, type Model, type Node, type Value } from "../../ir/graph.ts
 import { Build } from "../../ops/build.ts";
 import { type Observer, observe } from "../../runtime/observe.ts";
 import { numbersOf } from "../../tensor/tensor.ts";
+import { dynamicLayer, quantizedInput } from "./dynamic.ts";
 import { biasAdd, inputOf, type Layer, outputOf } from "./layers.ts";
 import { quantizedLayer, roundTrip } from "./qdq.ts";
 import { biasOf, type Quantized } from "./static.ts";
+import type { StoredWeight } from "./store.ts";
 
 const total: Observer<number> = { init: () => 0, update: (s, x) => s + numbersOf(x)[0]! };
 
+/** The clone a layer is tried in: where to append, and the layer, its weight and any value as they are there. */
+interface Probe {
+  readonly b: Build;
+  readonly layer: Layer;
+  readonly weight: StoredWeight;
+  readonly twin: (v: Value) => Value;
+}
+
+/** Appends a layer on codes to the probe; what it gives, and the float value (of the model) that should be. */
+type Spell = (layer: Layer, probe: Probe) => { readonly got: Value; readonly wanted: Value };
+
 /**
- * ‖y − ŷ‖ / ‖y‖ of each layer over the data, with y its float output and ŷ what it gives for the same input on codes: input, weights, bias
- * and, for a Conv, output rounded. One graph holds both; the runtime fuses it as it will the result.
+ * ‖y − ŷ‖ / ‖y‖ of each layer (of the top graph) over the data, with y its float output and ŷ what it gives for the same input on codes.
+ * One graph holds both; the runtime fuses it as it will the result.
  */
-export async function layerErrors(model: Model, q: Quantized, data: Dataset, threads: number): Promise<Map<Layer, number>> {
+export async function errorsOf(
+  model: Model,
+  weights: ReadonlyMap<Layer, StoredWeight>,
+  data: Dataset,
+  threads: number,
+  spell: Spell,
+): Promise<Map<Layer, number>> {
   const probe = cloneModel(model);
   const values = new Map<string, Value>();
   for (const v of [...probe.graph.inputs, ...probe.graph.initializers]) values.set(v.name, v);
@@ -22,31 +41,13 @@ export async function layerErrors(model: Model, q: Quantized, data: Dataset, thr
   const twin = (v: Value) => values.get(v.name)!;
   const b = Build.of(probe, "error");
   const square = (v: Value) => b.op("ReduceSumSquare", [v], { keepdims: 0 });
-  const sums = q.layers.map((layer) => {
-    const a = q.affines.get(inputOf(layer))!;
-    const w = q.weights.get(layer)!;
-    const x = roundTrip(b, twin(inputOf(layer)), a).outputs[0]!;
+  const sums = [...weights].map(([layer, w]) => {
     const copy = { ...layer, node: twin(outputOf(layer)).producer! };
-    const stored = { ...w, codes: twin(w.codes), scales: twin(w.scales) };
-    const spelling = { bias: biasOf(q, layer), integerBias: q.integerBias };
-    let got = quantizedLayer(b, copy, x, a, stored, spelling).outputs[0]!;
-    let wanted = q.withBias.has(layer) ? biasAdd(layer)!.node.outputs[0]! : outputOf(layer);
-    const tail = [...q.plan.whole.values()].find((t) => (t.absorbed[0]?.inputs[0] ?? t.value) === wanted);
-    if (tail) {
-      for (const n of tail.absorbed) got = again(b, n, got, twin);
-      got = roundTrip(b, got, q.affines.get(tail.value)!).outputs[0]!;
-      wanted = tail.value;
-    }
-    const float = twin(wanted);
-    return { layer, wrong: square(b.sub(float, got)), all: square(float) };
+    const { got, wanted } = spell(layer, { b, layer: copy, weight: { ...w, codes: twin(w.codes), scales: twin(w.scales) }, twin });
+    return { layer, wrong: square(b.sub(twin(wanted), got)), all: square(twin(wanted)) };
   });
-  const seen = await observe(
-    probe,
-    sums.flatMap((s) => [s.wrong, s.all]),
-    data,
-    total,
-    { threads },
-  );
+  const watched = sums.flatMap((s) => [s.wrong, s.all]);
+  const seen = await observe(probe, watched, data, total, { threads });
   return new Map(
     sums.map(({ layer, wrong, all }) => {
       const [e, y] = [seen.get(wrong) ?? 0, seen.get(all) ?? 0];
@@ -54,6 +55,30 @@ export async function layerErrors(model: Model, q: Quantized, data: Dataset, thr
     }),
   );
 }
+
+/** Static: input, weights, bias and, for a Conv, output rounded, with the scales decided. */
+export function onDecidedScales(q: Quantized): Spell {
+  return (layer, { b, layer: copy, weight, twin }) => {
+    const a = q.affines.get(inputOf(layer))!;
+    const x = roundTrip(b, inputOf(copy), a).outputs[0]!;
+    const spelling = { bias: biasOf(q, layer), integerBias: q.integerBias };
+    let got = quantizedLayer(b, copy, x, a, weight, spelling).outputs[0]!;
+    let wanted = q.withBias.has(layer) ? biasAdd(layer)!.node.outputs[0]! : outputOf(layer);
+    const tail = [...q.plan.whole.values()].find((t) => (t.absorbed[0]?.inputs[0] ?? t.value) === wanted);
+    if (tail) {
+      for (const n of tail.absorbed) got = again(b, n, got, twin);
+      got = roundTrip(b, got, q.affines.get(tail.value)!).outputs[0]!;
+      wanted = tail.value;
+    }
+    return { got, wanted };
+  };
+}
+
+/** Dynamic: input and weights rounded. */
+export const onRunningScales: Spell = (layer, { b, layer: copy, weight }) => {
+  const y = dynamicLayer(b, copy, quantizedInput(b.graph, inputOf(copy)), weight);
+  return { got: y.outputs[0]!, wanted: outputOf(layer) };
+};
 
 /** The same op on another input. */
 function again(b: Build, n: Node, x: Value, twin: (v: Value) => Value): Value {

@@ -1,18 +1,19 @@
 /** Weights and activations in 8-bit integers. */
-import { subset } from "../../data/dataset.ts";
+import { type Dataset, subset } from "../../data/dataset.ts";
 import { choice, flag, number, text, type ValuesOf } from "../../data/params.ts";
-import { cloneModel, type Model } from "../../ir/graph.ts";
+import { cloneModel, type Model, type Value } from "../../ir/graph.ts";
 import { feed } from "../../runtime/feeds.ts";
 import { observeShapes } from "../../runtime/shapes.ts";
+import { Fault } from "../../tensor/fault.ts";
 import { liftConstants } from "../../transform/fold.ts";
 import { fuse } from "../../transform/fuse.ts";
 import { type Context, defineTechnique } from "../technique.ts";
 import { planChain } from "./chain.ts";
 import { quantizeDynamically } from "./dynamic.ts";
-import { layerErrors } from "./error.ts";
+import { errorsOf, onDecidedScales, onRunningScales } from "./error.ts";
 import { type Layer, layersOf, leave, plainGemm } from "./layers.ts";
 import { calibrate, decide, movingBias, quantizeStatically } from "./static.ts";
-import { dropWeight, storeWeights } from "./store.ts";
+import { dropFloats, dropUnused, readInitializers, storeWeights } from "./store.ts";
 
 const params = {
   mode: choice(["dynamic", "static"], {
@@ -34,7 +35,7 @@ const params = {
   exclude: text("", { doc: "not these nodes" }),
   maxError: number(0.2, {
     min: 0,
-    doc: "a layer whose relative error (measured in static mode, of the weights in dynamic) is larger stays float",
+    doc: "a layer whose output would change by more stays float: relative error, measured on the data (without data that of its weights)",
   }),
   dynamicConv: flag(false, { doc: "dynamic: Convs too, although that makes them several times slower" }),
 } as const;
@@ -53,46 +54,65 @@ export const int8 = defineTechnique({
 });
 
 async function apply(model: Model, p: Int8Params, context: Context): Promise<void> {
+  if (p.target === "tensorrt" && p.mode !== "static") throw new Fault("int8", "target=tensorrt needs mode=static; got mode=dynamic");
   const selected = { include: p.include, ...(p.exclude ? { exclude: p.exclude } : {}) };
   const probe = cloneModel(model);
   liftConstants(probe);
   if (layersOf(probe, selected).layers.length === 0) {
-    context.note(
-      `${p.mode}: the model has no Conv, Gemm or MatMul with constant float32 weights among the nodes selected; nothing was changed`,
-    );
+    context.note("no Conv, Gemm or MatMul with constant float32 weights among the nodes selected; nothing was changed");
     return;
   }
   liftConstants(model);
   fuse(model, context.note);
-  const { layers: found, left } = layersOf(model, selected);
-  const layers = found.filter((l) => {
-    const why = unfit(l, p);
-    if (why) leave(left, why, l.node);
-    return !why;
-  });
-  const opset = model.opsets.get("") ?? 1;
-  for (const l of layers) plainGemm(l, opset);
-  const done = p.mode === "static" ? await statically(model, layers, p, context, left) : dynamically(model, layers, p, left);
-  for (const l of done) dropWeight(model, l, context.note);
-  report(found.length, done, left, p, context);
+  const before = readInitializers(model);
+  const { layers, left } = layersOf(model, selected);
+  for (const l of layers) plainGemm(l, opsetOf(model));
+  const ways: Record<"static" | "dynamic", Layer[]> = { static: [], dynamic: [] };
+  for (const l of layers) {
+    const way = wayOf(l, p);
+    if (way === "static" || way === "dynamic") ways[way].push(l);
+    else leave(left, way, l.node);
+  }
+  const done = [...(await statically(model, ways.static, p, context, left)), ...(await dynamically(model, ways.dynamic, p, context, left))];
+  dropFloats(done, before, context.note);
+  const ops = new Map<string, number>();
+  for (const l of done) ops.set(l.op, (ops.get(l.op) ?? 0) + 1);
+  const what = [...ops].map(([op, n]) => `${n} ${op}`).join(", ");
+  context.note(`${done.length} of ${layers.length} layers in int8${what ? ` (${what})` : ""}`);
+  for (const [why, names] of left) context.note(`stay float: ${listed(names)}: ${why}`);
 }
 
-/** Why a layer cannot, or should not, be quantized in this mode. */
-function unfit(l: Layer, p: Int8Params): string | null {
-  if (p.mode === "static") return l.node.graph.parent ? "in a subgraph, where no ranges can be observed" : null;
-  if (l.op === "Conv" && !p.dynamicConv) return "a dynamic int8 Conv is several times slower than float; mode=static makes it faster";
-  return null;
+const opsetOf = (model: Model) => model.opsets.get("") ?? 1;
+
+/** How a layer is quantized, or why it is not. Inside a subgraph no ranges can be observed: what can go dynamic there does. */
+function wayOf(l: Layer, p: Int8Params): "static" | "dynamic" | string {
+  const inner = l.node.graph.parent !== null;
+  if (p.mode === "static" && !inner) return "static";
+  if (p.target === "tensorrt") return "in a subgraph, where no ranges can be observed";
+  if (l.op !== "Conv" || (p.mode === "dynamic" && p.dynamicConv)) return "dynamic";
+  return inner && p.mode === "static"
+    ? "a Conv in a subgraph: no ranges can be observed there, and dynamic int8 would make it several times slower"
+    : "dynamic int8 makes a Conv several times slower; mode=static makes it faster";
 }
 
-function dynamically(model: Model, layers: readonly Layer[], p: Int8Params, left: Map<string, string[]>): readonly Layer[] {
+async function dynamically(
+  model: Model,
+  layers: readonly Layer[],
+  p: Int8Params,
+  context: Context,
+  left: Map<string, string[]>,
+): Promise<readonly Layer[]> {
+  if (layers.length === 0) return [];
   const stored = storeWeights(layers, p);
-  const good = layers.filter((l) => {
-    const w = stored.get(l)!;
-    if (w.error <= p.maxError) return true;
-    leave(left, `8 bits change its weights by more than ${percent(p.maxError)}`, l.node);
-    return false;
-  });
-  quantizeDynamically(good, stored, model.opsets.get("") ?? 1);
+  const errors = new Map([...stored].map(([l, w]) => [l, w.error]));
+  const data = context.calibration ?? context.train;
+  const top = new Map([...stored].filter(([l]) => !l.node.graph.parent));
+  if (data && top.size) {
+    for (const [l, e] of await errorsOf(model, top, sampled(data), context.threads, onRunningScales)) errors.set(l, e);
+  }
+  const good = accepted(layers, errors, p, left);
+  quantizeDynamically(good, stored, opsetOf(model));
+  dropUnused(stored);
   return good;
 }
 
@@ -105,36 +125,24 @@ async function statically(
 ): Promise<readonly Layer[]> {
   if (layers.length === 0) return [];
   const data = (context.calibration ?? context.train)!;
-  const [first] = feed(model, data, { batchSize: 1 });
-  const shaped = await observeShapes(model, first!.feeds, { threads: context.threads });
-  const ndims = new Map<string, number>();
-  for (const v of shaped.graph.inputs) if (v.type?.shape) ndims.set(v.name, v.type.shape.length);
-  for (const n of shaped.graph.nodes) for (const v of n.outputs) if (v?.type?.shape) ndims.set(v.name, v.type.shape.length);
+  const ndim = await ranks(model, data, context.threads);
   const options = {
     ...p,
     symmetric: p.activations === "symmetric",
     threads: context.threads,
-    progress: (step: number, of: number) => context.progress({ what: "int8: calibrating", step, of }),
+    progress: (step: number, of: number) => context.progress({ what: "calibration", step, of }),
   };
   const chains = p.target === "cpu";
   const planned = (some: readonly Layer[]) => {
-    const withBias = chains ? movingBias(some, (v) => ndims.get(v.name) ?? null) : new Set<Layer>();
+    const withBias = chains ? movingBias(some, ndim) : new Set<Layer>();
     return { withBias, plan: planChain(model.graph, some, { withBias, chains }) };
   };
   let { plan, withBias } = planned(layers);
   const ranges = await calibrate(model, plan, data, options);
   let q = decide(layers, plan, ranges, withBias, options);
-  const sample = subset(
-    data,
-    Array.from({ length: Math.min(data.length, 64) }, (_, i) => i),
-  );
-  const errors = await layerErrors(model, q, sample, context.threads);
-  const good = layers.filter((l) => errors.get(l)! <= p.maxError);
+  const good = accepted(layers, await errorsOf(model, q.weights, sampled(data), context.threads, onDecidedScales(q)), p, left);
   if (good.length < layers.length) {
-    for (const l of layers)
-      if (!good.includes(l))
-        leave(left, `8 bits change its output by more than ${percent(p.maxError)} (${percent(errors.get(l)!)})`, l.node);
-    for (const w of new Set(q.weights.values())) for (const v of [w.codes, w.scales]) v.graph.removeInitializer(v);
+    dropUnused(q.weights);
     ({ plan, withBias } = planned(good));
     q = decide(good, plan, ranges, withBias, options);
   }
@@ -142,15 +150,34 @@ async function statically(
   return good;
 }
 
-const percent = (x: number) => `${Number((100 * x).toPrecision(2))} %`;
-
-function report(all: number, done: readonly Layer[], left: Map<string, string[]>, p: Int8Params, context: Context): void {
-  const ops = new Map<string, number>();
-  for (const l of done) ops.set(l.op, (ops.get(l.op) ?? 0) + 1);
-  const what = [...ops].map(([op, n]) => `${n} ${op}`).join(", ");
-  context.note(`${p.mode}: ${done.length} of ${all} layers in int8${what ? ` (${what})` : ""}`);
-  for (const [why, names] of left) context.note(`stay float: ${listed(names)}: ${why}`);
+/** The layers whose error is small enough; the others are left, and named. */
+function accepted(layers: readonly Layer[], errors: ReadonlyMap<Layer, number>, p: Int8Params, left: Map<string, string[]>): Layer[] {
+  return layers.filter((l) => {
+    const e = errors.get(l)!;
+    if (e <= p.maxError) return true;
+    leave(left, `8 bits would change its output by ${percent(e)} (more than ${percent(p.maxError)})`, l.node);
+    return false;
+  });
 }
+
+/** The number of dimensions of any value, read off a run on the first example. */
+async function ranks(model: Model, data: Dataset, threads: number): Promise<(v: Value) => number | null> {
+  const [first] = feed(model, data, { batchSize: 1 });
+  const { graph } = await observeShapes(model, first!.feeds, { threads });
+  const known = new Map<string, number>();
+  for (const v of [...graph.inputs, ...[...graph.nodes].flatMap((n) => n.outputs)])
+    if (v?.type?.shape) known.set(v.name, v.type.shape.length);
+  return (v) => known.get(v.name) ?? null;
+}
+
+/** Errors are measured on 64 examples at most. */
+const sampled = (data: Dataset) =>
+  subset(
+    data,
+    Array.from({ length: Math.min(data.length, 64) }, (_, i) => i),
+  );
+
+const percent = (x: number) => `${Number((100 * x).toPrecision(2))} %`;
 
 function listed(names: readonly string[]): string {
   return names.length <= 5 ? names.join(", ") : `${names.slice(0, 4).join(", ")} and ${names.length - 4} more`;

@@ -1,5 +1,6 @@
 /** Quantized weights in the model: one int8 tensor for all layers that see the same weight. */
-import type { Graph, Model, Node, Value } from "../../ir/graph.ts";
+import type { Model, Value } from "../../ir/graph.ts";
+import { allGraphs, labelOf } from "../../ir/walk.ts";
 import { floatsOf, tensor, wrap } from "../../tensor/tensor.ts";
 import { dropDefault } from "../../transform/weights.ts";
 import { type Layer, weightKey, weightOf } from "./layers.ts";
@@ -54,17 +55,33 @@ export function storeWeights(layers: readonly Layer[], options: StoreOptions): M
   return out;
 }
 
-/** Drops a float weight, and the nodes between it and its layer, where nobody reads them any more. Returns those who still do. */
-export function dropWeight(model: Model, layer: Layer, note: (line: string) => void): readonly Node[] {
-  for (const n of layer.use.through) {
-    if (n.outputs.every((o) => !o || o.uses.size === 0)) n.graph.remove(n);
+/** Takes stored weights that no layer reads out of the model again. */
+export function dropUnused(weights: ReadonlyMap<Layer, StoredWeight>): void {
+  for (const { codes, scales } of new Set(weights.values())) {
+    for (const v of [codes, scales]) if (v.uses.size === 0) v.graph.removeInitializer(v);
   }
-  const { weight } = layer;
-  if (weight.uses.size > 0) return [...weight.uses].flatMap((u) => ("node" in u ? [u.node] : []));
-  const graph: Graph = weight.graph;
-  if (graph.initializers.has(weight)) {
-    if (graph === model.graph && dropDefault(graph, weight)) note(`"${weight.name}" was an input with a default; it is a constant now`);
-    graph.removeInitializer(weight);
+}
+
+/** The initializers somebody reads. */
+export function readInitializers(model: Model): Set<Value> {
+  return new Set([...allGraphs(model.graph)].flatMap((g) => [...g.initializers].filter((v) => v.uses.size > 0)));
+}
+
+/**
+ * Drops what was read before the layers were replaced and is no more: float weights, the nodes between them and their layers, biases,
+ * bounds. Notes the weights that others still read as floats.
+ */
+export function dropFloats(layers: readonly Layer[], before: ReadonlySet<Value>, note: (line: string) => void): void {
+  for (const l of layers) for (const n of l.use.through) if (n.graph.nodes.has(n) && n.outputs.every((o) => !o?.uses.size)) n.graph.remove(n);
+  for (const { name, uses } of new Set(layers.map((l) => l.weight))) {
+    const readers = [...uses].map((u) => ("node" in u ? labelOf(u.node) : "an output"));
+    if (readers.length) note(`"${name}" is also kept in float, for ${readers.join(", ")}`);
   }
-  return [];
+  const defaults: string[] = [];
+  for (const v of before) {
+    if (v.uses.size > 0 || !v.graph.initializers.has(v)) continue;
+    if (!v.graph.parent && dropDefault(v.graph, v)) defaults.push(v.name);
+    v.graph.removeInitializer(v);
+  }
+  if (defaults.length) note(`were inputs with a default and are constants now: ${defaults.join(", ")}`);
 }
