@@ -61,6 +61,18 @@ const nets: Record<string, () => Model> = {
     const n = new Net(["n", 8, 64]);
     return n.end(n.b.add(n.b.matmul(n.relu(n.b.add(n.w(32), n.b.matmul(n.x, n.w(64, 32)))), n.w(32, 48)), n.w(48)));
   },
+  "MatMul and bias, three axes of which two are open"() {
+    const n = new Net(["n", "length", 64]);
+    return n.end(n.b.add(n.b.matmul(n.b.op("Tanh", [n.b.add(n.w(32), n.b.matmul(n.x, n.w(64, 32)))]), n.w(32, 48)), n.w(48)));
+  },
+  "MatMul and bias, all axes fixed"() {
+    const n = new Net([4, 8, 64]);
+    return n.end(n.b.add(n.b.matmul(n.b.op("Tanh", [n.b.add(n.w(1, 1, 32), n.b.matmul(n.x, n.w(64, 32)))]), n.w(32, 48)), n.w(48)));
+  },
+  "MatMul, two axes, and what is no bias"() {
+    const n = new Net([4, 64]);
+    return n.end(n.b.add(n.b.matmul(n.x, n.w(64, 64)), n.x));
+  },
   "MatMul and bias, two axes"() {
     const n = new Net(["n", 64]);
     return n.end(n.b.add(n.b.matmul(n.relu(n.b.add(n.w(32), n.b.matmul(n.x, n.w(64, 32)))), n.w(32, 48)), n.w(48)));
@@ -105,7 +117,19 @@ const expected: Record<string, { dynamic: Record<string, number>; static: Record
   },
   "MatMul and bias, three axes": {
     dynamic: { DynamicQuantizeMatMul: 2, Relu: 1 },
-    static: { QuantizeLinear: 2, MatMulIntegerToFloat: 2, Add: 2 },
+    static: { Flatten: 1, QuantizeLinear: 1, QGemm: 2, Reshape: 1 },
+  },
+  "MatMul and bias, three axes of which two are open": {
+    dynamic: { DynamicQuantizeMatMul: 2, Tanh: 1 },
+    static: { Flatten: 2, QuantizeLinear: 2, QGemm: 2, Tanh: 1, Reshape: 2, Shape: 2 },
+  },
+  "MatMul and bias, all axes fixed": {
+    dynamic: { DynamicQuantizeMatMul: 2, Tanh: 1 },
+    static: { QuantizeLinear: 2, QGemm: 2, Tanh: 1, Reshape: 2 },
+  },
+  "MatMul, two axes, and what is no bias": {
+    dynamic: { DynamicQuantizeMatMul: 1, Add: 1 },
+    static: { QuantizeLinear: 1, QGemm: 1, Add: 1 },
   },
   "MatMul and bias, two axes": {
     dynamic: { DynamicQuantizeMatMul: 2, Relu: 1 },
@@ -145,7 +169,7 @@ const context = (calibration: Dataset | null, original: Model, notes: string[] =
 });
 
 function examples(model: Model, n: number): Dataset {
-  const shape = model.graph.inputs[0]!.type!.shape!.slice(1) as number[];
+  const shape = model.graph.inputs[0]!.type!.shape!.slice(1).map((d) => (typeof d === "number" ? d : 6));
   const x = random(9, "x").fillNormal(new Float32Array(n * shape.reduce((a, d) => a * d, 1)));
   return fromArrays({ x: tensor("float32", [n, ...shape], x) });
 }

@@ -2,7 +2,7 @@
 import type { Graph, Node, Use, Value } from "../../ir/graph.ts";
 import { constantOf, onlyReader } from "../../ir/walk.ts";
 import { floatsOf } from "../../tensor/tensor.ts";
-import { biasAdd, inputOf, type Layer, outputOf } from "./layers.ts";
+import { inputOf, type Layer, outputOf } from "./layers.ts";
 
 /** Ops ONNX Runtime computes on codes: how many inputs are data (0: all), and whether input and output share a scale. */
 const integerOps: Readonly<Record<string, { readonly data: number; readonly shares: boolean }>> = {
@@ -38,24 +38,18 @@ export interface Plan {
   readonly readers: (v: Value) => readonly Use[];
 }
 
-export interface PlanOptions {
-  /** Layers whose result includes the Add of a constant behind them (a MatMul that becomes a Gemm). */
-  readonly withBias: ReadonlySet<Layer>;
-  /** false: only the layers' inputs (TensorRT places the rest itself). */
-  readonly chains: boolean;
-}
-
 /**
  * An op joins the chain if everything it reads comes as codes and everything that reads it wants codes, so that it adds no rounding a
  * quantized reader would not make anyway: the largest set of ops for which that holds. A Conv always hands out codes; a MatMul or Gemm
  * only if all readers want them (else it gives floats at no cost).
+ * Without `chains` only the layers' inputs are quantized (TensorRT places the rest itself).
  */
-export function planChain(graph: Graph, layers: readonly Layer[], options: PlanOptions): Plan {
+export function planChain(graph: Graph, layers: readonly Layer[], chains: boolean): Plan {
   const byNode = new Map(layers.map((l) => [l.node, l]));
   const ends = new Map<Node, Tail>();
-  for (const l of layers) ends.set(l.node, tailOf(options.withBias.has(l) ? biasAdd(l)!.node.outputs[0]! : outputOf(l)));
+  for (const l of layers) ends.set(l.node, tailOf(outputOf(l)));
   const ops = new Set<Node>();
-  if (options.chains) {
+  if (chains) {
     for (const n of graph.nodes) {
       if (n.domain !== "" || !integerOps[n.opType] || n.outputs.filter(Boolean).length !== 1) continue;
       ops.add(n);
@@ -83,7 +77,7 @@ export function planChain(graph: Graph, layers: readonly Layer[], options: PlanO
   }
   const values = new Map<Value, Value>();
   const whole = new Map<Value, Tail>();
-  if (options.chains) {
+  if (chains) {
     for (const [n, t] of ends) if (byNode.has(n) && comesAsCodes(t.value)) whole.set(t.value, t);
     for (const n of ops) whole.set(ends.get(n)!.value, ends.get(n)!);
   }
@@ -100,7 +94,7 @@ function dataInputs(n: Node): number {
 }
 
 /** Follows a value through the Relus and Clips that alone read it. */
-function tailOf(value: Value): Tail {
+export function tailOf(value: Value): Tail {
   let [min, max, v] = [-Infinity, Infinity, value];
   const absorbed: Node[] = [];
   for (;;) {

@@ -5,9 +5,9 @@ import { Build } from "../../ops/build.ts";
 import { type Observer, observe } from "../../runtime/observe.ts";
 import { numbersOf } from "../../tensor/tensor.ts";
 import { dynamicLayer, quantizedInput } from "./dynamic.ts";
-import { biasAdd, inputOf, type Layer, outputOf } from "./layers.ts";
+import { inputOf, type Layer, outputOf } from "./layers.ts";
 import { quantizedLayer, roundTrip } from "./qdq.ts";
-import { biasOf, type Quantized } from "./static.ts";
+import type { Quantized } from "./static.ts";
 import type { StoredWeight } from "./store.ts";
 
 const total: Observer<number> = { init: () => 0, update: (s, x) => s + numbersOf(x)[0]! };
@@ -61,9 +61,8 @@ export function onDecidedScales(q: Quantized): Spell {
   return (layer, { b, layer: copy, weight, twin }) => {
     const a = q.affines.get(inputOf(layer))!;
     const x = roundTrip(b, inputOf(copy), a).outputs[0]!;
-    const spelling = { bias: biasOf(q, layer), integerBias: q.integerBias };
-    let got = quantizedLayer(b, copy, x, a, weight, spelling).outputs[0]!;
-    let wanted = q.withBias.has(layer) ? biasAdd(layer)!.node.outputs[0]! : outputOf(layer);
+    let got = quantizedLayer(b, copy, x, a, weight, q.integerBias).outputs[0]!;
+    let wanted = outputOf(layer);
     const tail = [...q.plan.whole.values()].find((t) => (t.absorbed[0]?.inputs[0] ?? t.value) === wanted);
     if (tail) {
       for (const n of tail.absorbed) got = again(b, n, got, twin);

@@ -11,8 +11,9 @@ import { type Context, defineTechnique } from "../technique.ts";
 import { planChain } from "./chain.ts";
 import { quantizeDynamically } from "./dynamic.ts";
 import { errorsOf, onDecidedScales, onRunningScales } from "./error.ts";
-import { type Layer, layersOf, leave, plainGemm } from "./layers.ts";
-import { calibrate, decide, movingBias, quantizeStatically } from "./static.ts";
+import { asGemms, plainGemm } from "./gemm.ts";
+import { type Layer, layersOf, leave } from "./layers.ts";
+import { calibrate, decide, quantizeStatically } from "./static.ts";
 import { dropFloats, dropUnused, readInitializers, storeWeights } from "./store.ts";
 
 const params = {
@@ -118,33 +119,28 @@ async function dynamically(
 
 async function statically(
   model: Model,
-  layers: readonly Layer[],
+  found: readonly Layer[],
   p: Int8Params,
   context: Context,
   left: Map<string, string[]>,
 ): Promise<readonly Layer[]> {
-  if (layers.length === 0) return [];
+  if (found.length === 0) return [];
   const data = (context.calibration ?? context.train)!;
-  const ndim = await ranks(model, data, context.threads);
+  const cpu = p.target === "cpu";
+  const layers = cpu ? asGemms(found, await ranks(model, data, context.threads), opsetOf(model)) : found;
   const options = {
     ...p,
     symmetric: p.activations === "symmetric",
     threads: context.threads,
     progress: (step: number, of: number) => context.progress({ what: "calibration", step, of }),
   };
-  const chains = p.target === "cpu";
-  const planned = (some: readonly Layer[]) => {
-    const withBias = chains ? movingBias(some, ndim) : new Set<Layer>();
-    return { withBias, plan: planChain(model.graph, some, { withBias, chains }) };
-  };
-  let { plan, withBias } = planned(layers);
+  const plan = planChain(model.graph, layers, cpu);
   const ranges = await calibrate(model, plan, data, options);
-  let q = decide(layers, plan, ranges, withBias, options);
+  let q = decide(layers, plan, ranges, options);
   const good = accepted(layers, await errorsOf(model, q.weights, sampled(data), context.threads, onDecidedScales(q)), p, left);
   if (good.length < layers.length) {
     dropUnused(q.weights);
-    ({ plan, withBias } = planned(good));
-    q = decide(good, plan, ranges, withBias, options);
+    q = decide(good, planChain(model.graph, good, cpu), ranges, options);
   }
   quantizeStatically(model, q);
   return good;

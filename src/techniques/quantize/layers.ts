@@ -1,8 +1,7 @@
 /** The layers that can be computed in integers: what they read, their weights as they see them, their biases. */
-import { type Model, type Node, produce, type Value } from "../../ir/graph.ts";
+import type { Model, Node, Value } from "../../ir/graph.ts";
 import type { Selector } from "../../ir/select.ts";
-import { constantOf, labelOf, onlyReader } from "../../ir/walk.ts";
-import { Build } from "../../ops/build.ts";
+import { constantOf, labelOf } from "../../ir/walk.ts";
 import { floatsOf, type Tensor, wrap } from "../../tensor/tensor.ts";
 import { transpose } from "../../tensor/transpose.ts";
 import { type WeightUse, weightSeenBy, weightsOf } from "../../transform/weights.ts";
@@ -107,39 +106,4 @@ export function weightKey(layer: Layer): string {
   // A Gemm's transB is one more transposition of what it sees.
   if (layer.op === "Gemm" && node.int("transB")) between.push("Transpose[1,0]");
   return [layer.weight.graph.name, layer.weight.name, ...between, layer.axis, gemm].join("|");
-}
-
-/**
- * Rewrites a Gemm so that it is alpha·A·B′ plus at most a constant vector: transA becomes a Transpose of A, and any other C an Add behind
- * it. The graph computes the same as before.
- */
-export function plainGemm(layer: Layer, opset: number): void {
-  const { node } = layer;
-  if (layer.op !== "Gemm") return;
-  const b = new Build(node.graph, opset, labelOf(node));
-  if (node.int("transA")) {
-    node.setInput(0, b.transpose(inputOf(layer), [1, 0]));
-    node.attrs.delete("transA");
-  }
-  const c = node.inputs[2];
-  if (c && !layer.bias) {
-    const y = outputOf(layer);
-    const beta = node.float("beta") ?? 1;
-    node.setInput(2, null);
-    node.truncateInputs(2);
-    const sum = node.graph.value(`${y.name}/product`, y.type);
-    produce(node, sum);
-    const added = b.node("Add", [sum, beta === 1 ? c : b.mul(c, b.f32(beta))], {}, [""]);
-    produce(added, y);
-  }
-}
-
-/** The Add of a constant vector that alone reads a MatMul: its bias; null if there is none. */
-export function biasAdd(layer: Layer): { readonly node: Node; readonly bias: Float32Array } | null {
-  const y = outputOf(layer);
-  const add = onlyReader(y);
-  if (add?.opType !== "Add" || add.domain !== "" || add.graph !== layer.node.graph) return null;
-  const other = add.inputs[0] === y ? add.inputs[1] : add.inputs[0];
-  const bias = other && vector(other, layer.channels);
-  return bias ? { node: add, bias } : null;
 }

@@ -25,16 +25,12 @@ function dequantized(b: Build, codes: Value, scales: Value, axis: number, name: 
   return b.graph.append("DequantizeLinear", [codes, scales, zero], { name, attrs: perChannel ? { axis } : {} }).outputs[0]!;
 }
 
-export interface Spelling {
-  /** The bias to build in: the layer's own, or that of an Add behind a MatMul, which then becomes a Gemm. */
-  readonly bias: Float32Array | null;
-  /** Biases as int32 codes (ONNX Runtime) or floats (TensorRT). */
-  readonly integerBias: boolean;
-}
-
-/** Appends the layer on `x`, already through its codes with scale `a`, with dequantized weights and bias; the node. */
-export function quantizedLayer(b: Build, layer: Layer, x: Value, a: Affine, w: StoredWeight, { bias, integerBias }: Spelling): Node {
-  const { node } = layer;
+/**
+ * Appends the layer on `x`, already through its codes with scale `a`, with dequantized weights, and its bias as int32 codes (ONNX Runtime)
+ * or in floats (TensorRT); the node.
+ */
+export function quantizedLayer(b: Build, layer: Layer, x: Value, a: Affine, w: StoredWeight, integerBias: boolean): Node {
+  const { node, bias } = layer;
   const name = `${node.name || node.opType}/int8`;
   const inputs = [x, dequantized(b, w.codes, w.scales, layer.axis, `${w.codes.name}/dequantize`)];
   if (bias) {
@@ -45,5 +41,5 @@ export function quantizedLayer(b: Build, layer: Layer, x: Value, a: Affine, w: S
     inputs.push(integerBias ? dequantized(b, stored, scales, 0, `${name}/bias/dequantize`) : stored);
   }
   if (layer.op === "Conv") return b.graph.append("Conv", inputs, { name, attrs: Object.fromEntries(node.attrs) });
-  return b.graph.append(layer.op === "Gemm" || bias ? "Gemm" : "MatMul", inputs, { name });
+  return b.graph.append(layer.op, inputs, { name });
 }

@@ -6,7 +6,7 @@ import { Build } from "../../ops/build.ts";
 import { observe } from "../../runtime/observe.ts";
 import { histogram, minMax, percentile, type Range } from "../../runtime/observers.ts";
 import type { Plan, Tail } from "./chain.ts";
-import { biasAdd, inputOf, type Layer, outputOf } from "./layers.ts";
+import { inputOf, type Layer, outputOf } from "./layers.ts";
 import { quantizedLayer, roundTrip } from "./qdq.ts";
 import { type Affine, affine, biasFloor, representable } from "./scheme.ts";
 import { type StoredWeight, storeWeights } from "./store.ts";
@@ -29,23 +29,7 @@ export interface Quantized {
   readonly plan: Plan;
   readonly affines: ReadonlyMap<Value, Affine>;
   readonly weights: ReadonlyMap<Layer, StoredWeight>;
-  readonly withBias: ReadonlySet<Layer>;
   readonly integerBias: boolean;
-}
-
-/** The bias a layer is built with. */
-export function biasOf(q: Pick<Quantized, "withBias">, layer: Layer): Float32Array | null {
-  return q.withBias.has(layer) ? biasAdd(layer)!.bias : layer.bias;
-}
-
-/** The MatMuls whose bias, an Add behind them, moves in: rows × matrix only, which makes them a Gemm. Left apart, the runtime would merge the two itself, in floats. */
-export function movingBias(layers: readonly Layer[], ndim: (v: Value) => number | null): Set<Layer> {
-  return new Set(
-    layers.filter((l) => {
-      const add = l.op === "MatMul" && ndim(inputOf(l)) === 2 ? biasAdd(l) : null;
-      return add?.node.inputs.every((v) => (v?.data?.shape.length ?? 0) <= 2);
-    }),
-  );
 }
 
 /** The ranges of all values a plan quantizes, in one pass over the data. */
@@ -59,13 +43,7 @@ export async function calibrate(model: Model, plan: Plan, data: Dataset, o: Stat
 }
 
 /** Decides scales and zero points, and stores the quantized weights in the model. */
-export function decide(
-  layers: readonly Layer[],
-  plan: Plan,
-  ranges: ReadonlyMap<Value, Range>,
-  withBias: ReadonlySet<Layer>,
-  o: StaticOptions,
-): Quantized {
+export function decide(layers: readonly Layer[], plan: Plan, ranges: ReadonlyMap<Value, Range>, o: StaticOptions): Quantized {
   const affines = new Map<Value, Affine>();
   for (const [v, from] of plan.values) {
     const r = ranges.get(from)!;
@@ -74,12 +52,9 @@ export function decide(
     affines.set(v, o.target === "tensorrt" ? affine(bounded, "int8", true) : affine(bounded, "uint8", o.symmetric));
   }
   const integerBias = o.target === "cpu";
-  const atLeast = (l: Layer, c: number) => {
-    const bias = biasOf({ withBias }, l);
-    return bias ? biasFloor(bias[c]!, affines.get(inputOf(l))!.scale) : 0;
-  };
+  const atLeast = (l: Layer, c: number) => (l.bias ? biasFloor(l.bias[c]!, affines.get(inputOf(l))!.scale) : 0);
   const weights = storeWeights(layers, { ...o, ...(integerBias ? { atLeast } : {}) });
-  return { layers, plan, affines, weights, withBias, integerBias };
+  return { layers, plan, affines, weights, integerBias };
 }
 
 /** Replaces the float layers, and puts the pairs in. */
@@ -97,12 +72,7 @@ export function quantizeStatically(model: Model, q: Quantized): void {
   }
   for (const layer of q.layers) {
     const x = inputOf(layer);
-    const add = q.withBias.has(layer) ? biasAdd(layer)!.node : null;
-    const y = add ? add.outputs[0]! : outputOf(layer);
-    const spelling = { bias: biasOf(q, layer), integerBias: q.integerBias };
-    const made = quantizedLayer(b, layer, x, q.affines.get(partial.get(x) ?? x)!, q.weights.get(layer)!, spelling);
-    produce(made, y);
-    if (add) add.graph.remove(add);
+    produce(quantizedLayer(b, layer, x, q.affines.get(partial.get(x) ?? x)!, q.weights.get(layer)!, q.integerBias), outputOf(layer));
     layer.node.graph.remove(layer.node);
   }
   for (const [v, tail] of q.plan.whole) pairOnOutput(b, v, tail, q.affines.get(v)!);

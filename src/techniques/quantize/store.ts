@@ -72,7 +72,8 @@ export function readInitializers(model: Model): Set<Value> {
  * bounds. Notes the weights that others still read as floats.
  */
 export function dropFloats(layers: readonly Layer[], before: ReadonlySet<Value>, note: (line: string) => void): void {
-  for (const l of layers) for (const n of l.use.through) if (n.graph.nodes.has(n) && n.outputs.every((o) => !o?.uses.size)) n.graph.remove(n);
+  for (const l of layers)
+    for (const n of l.use.through) if (n.graph.nodes.has(n) && n.outputs.every((o) => !o?.uses.size)) n.graph.remove(n);
   for (const { name, uses } of new Set(layers.map((l) => l.weight))) {
     const readers = [...uses].map((u) => ("node" in u ? labelOf(u.node) : "an output"));
     if (readers.length) note(`"${name}" is also kept in float, for ${readers.join(", ")}`);

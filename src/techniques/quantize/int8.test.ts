@@ -1,0 +1,397 @@
+import { describe, expect, test } from "vitest";
+import { type Batch, type Dataset, fromArrays, fromFeeds } from "../../data/dataset.ts";
+import type { ValuesOf } from "../../data/params.ts";
+import { check } from "../../ir/check.ts";
+import { cloneModel, float, Graph, type Model, newModel, type Value } from "../../ir/graph.ts";
+import { allNodes, find } from "../../ir/walk.ts";
+import { writeModel } from "../../onnx/write.ts";
+import { Build } from "../../ops/build.ts";
+import { open } from "../../runtime/session.ts";
+import { random } from "../../tensor/random.ts";
+import { floatsOf, numbersOf, type Tensor, tensor, valuesOf } from "../../tensor/tensor.ts";
+import { transpose } from "../../tensor/transpose.ts";
+import type { Context } from "../technique.ts";
+import { int8 } from "./int8.ts";
+
+type Params = Partial<ValuesOf<typeof int8.params>>;
+
+const normal = (name: string, shape: readonly number[], size = 1): Tensor => {
+  const x = random(1, name).fillNormal(new Float32Array(shape.reduce((a, d) => a * d, 1)));
+  return tensor(
+    "float32",
+    shape,
+    x.map((v) => size * v),
+  );
+};
+
+/** A model of one input "x" and one output. */
+function net(
+  shape: readonly (number | string)[],
+  make: (b: Build, x: Value, w: (name: string, t: Tensor) => Value) => Value,
+  opset = 15,
+): Model {
+  const model = newModel("net", opset);
+  const b = Build.of(model);
+  model.graph.addOutput(make(b, model.graph.input("x", "float32", shape), (name, t) => model.graph.initializer(name, t)));
+  return model;
+}
+
+async function apply(model: Model, params: Params, calibration: Dataset | null = null): Promise<{ model: Model; notes: string[] }> {
+  const notes: string[] = [];
+  const out = cloneModel(model);
+  const context: Context = {
+    seed: 0,
+    train: null,
+    calibration,
+    original: model,
+    threads: 1,
+    load: async () => model,
+    note: (line) => notes.push(line),
+    progress: () => {},
+  };
+  await int8(params).apply(out, context);
+  check(out);
+  return { model: out, notes };
+}
+
+async function run(model: Model, feeds: Batch, optimization: "all" | "disabled" = "all"): Promise<Tensor> {
+  const s = await open(model, { threads: 1, optimization });
+  const y = Object.values(await s.run(feeds))[0]!;
+  await s.release();
+  return y;
+}
+
+function distance(a: ArrayLike<number>, b: ArrayLike<number>): number {
+  let [wrong, all] = [0, 0];
+  for (let i = 0; i < a.length; i++) {
+    wrong += (a[i]! - b[i]!) ** 2;
+    all += b[i]! ** 2;
+  }
+  return Math.sqrt(wrong / all);
+}
+
+const count = (model: Model) => {
+  const out: Record<string, number> = {};
+  for (const n of allNodes(model.graph)) out[n.opType] = (out[n.opType] ?? 0) + 1;
+  return out;
+};
+const stored = (model: Model, name: string) => find(model.graph, name)!.data!;
+const even = (x: number) => {
+  const r = Math.round(x);
+  return r - x === 0.5 && r % 2 !== 0 ? r - 1 : r;
+};
+
+/** Σ_k (x[m,k] − zero)·w[k,n], in integers. */
+function integerProduct(x: ArrayLike<number>, zero: number, w: ArrayLike<number>, [m, k, n]: readonly [number, number, number]): number[] {
+  const y = new Array<number>(m * n).fill(0);
+  for (let i = 0; i < m; i++)
+    for (let j = 0; j < n; j++) for (let l = 0; l < k; l++) y[i * n + j]! += (x[i * k + l]! - zero) * w[l * n + j]!;
+  return y;
+}
+
+describe("the numbers, in integer arithmetic", () => {
+  const [m, k, n] = [5, 257, 3];
+  const w = normal("w", [k, n], 0.1);
+  const bias = normal("b", [1, n]);
+  const x = normal("x", [m, k]);
+  const gemm = net(["m", k], (b, v, c) =>
+    b.op("Gemm", [v, c("w", transpose(w)), c("b", bias)], { transB: 1, alpha: float(0.5), beta: float(2) }),
+  );
+
+  test("dynamic", async () => {
+    const { model } = await apply(gemm, { mode: "dynamic" });
+    const codes = Array.from(valuesOf(stored(model, "w/int8")) as Int8Array);
+    const scales = floatsOf(stored(model, "w/scale"));
+    expect(Math.max(...codes.map(Math.abs))).toBe(127);
+    const [min, max] = [Math.min(0, ...floatsOf(x)), Math.max(0, ...floatsOf(x))];
+    const s = Math.fround((max - min) / 255);
+    const zero = even(Math.min(255, Math.max(0, -min / s)));
+    const q = Array.from(floatsOf(x), (v) => Math.min(255, Math.max(0, even(Math.fround(v / s)) + zero)));
+    const wanted = integerProduct(q, zero, codes, [m, k, n]).map((v, i) => v * s * scales[i % n]! + 2 * floatsOf(bias)[i % n]!);
+    for (const level of ["all", "disabled"] as const) {
+      const y = floatsOf(await run(model, { x }, level));
+      wanted.forEach((v, i) => {
+        expect(y[i]).toBeCloseTo(v, 4);
+      });
+    }
+    expect(distance(wanted, floatsOf(await run(gemm, { x })))).toBeLessThan(0.02);
+  });
+
+  test("static", async () => {
+    const { model } = await apply(gemm, { mode: "static" }, fromArrays({ x }));
+    const codes = valuesOf(stored(model, "w/int8")) as Int8Array;
+    const scales = floatsOf(stored(model, "w/scale"));
+    const s = numbersOf(stored(model, "int8/x/scale"))[0]!;
+    const zero = numbersOf(stored(model, "int8/x/zero"))[0]!;
+    expect(s).toBe(Math.fround(Math.fround(Math.max(...floatsOf(x)) - Math.min(...floatsOf(x))) / 255));
+    const q = Array.from(floatsOf(x), (v) => Math.min(255, Math.max(0, even(Math.fround(v / s)) + zero)));
+    const b = Array.from(scales, (sw, i) => even((2 * floatsOf(bias)[i]!) / Math.fround(s * sw)));
+    const gemmNode = [...model.graph.nodes].find((v) => v.opType === "Gemm")!;
+    expect(Array.from(numbersOf(gemmNode.inputs[2]!.producer!.inputs[0]!.data!))).toEqual(b);
+    const wanted = integerProduct(q, zero, codes, [m, k, n]).map((v, i) => (v + b[i % n]!) * s * scales[i % n]!);
+    for (const level of ["all", "disabled"] as const) {
+      const y = floatsOf(await run(model, { x }, level));
+      wanted.forEach((v, i) => {
+        expect(y[i]).toBeCloseTo(v, 4);
+      });
+    }
+  });
+
+  test("a static Conv: codes in, codes out", async () => {
+    const conv = net([1, 4, 6, 6], (b, v, c) =>
+      b.op("Clip", [b.op("Conv", [v, c("w", normal("w", [8, 2, 3, 3], 0.3)), c("b", normal("b", [8]))], { group: 2 }), b.f32(0), b.f32(2)]),
+    );
+    const x = normal("x", [1, 4, 6, 6]);
+    const { model } = await apply(conv, { mode: "static" }, fromArrays({ x }));
+    expect(count(model)).toEqual({ QuantizeLinear: 2, DequantizeLinear: 4, Conv: 1 });
+    const node = [...model.graph.nodes].find((v) => v.opType === "Conv")!;
+    const [codes, scales] = [valuesOf(stored(model, "w/int8")) as Int8Array, floatsOf(stored(model, "w/scale"))];
+    const [s, zero] = [numbersOf(stored(model, "int8/x/scale"))[0]!, numbersOf(stored(model, "int8/x/zero"))[0]!];
+    const pair = model.graph.outputs[0]!.producer!;
+    const [t, z] = [numbersOf(pair.inputs[1]!.data!)[0]!, numbersOf(pair.inputs[2]!.data!)[0]!];
+    // Nothing below 0 comes out, so all 255 steps lie between 0 and the bound.
+    expect(z).toBe(0);
+    expect(t).toBeLessThanOrEqual(Math.fround(2 / 255));
+    const b = numbersOf(node.inputs[2]!.producer!.inputs[0]!.data!);
+    const q = Array.from(floatsOf(x), (v) => Math.min(255, Math.max(0, even(Math.fround(v / s)) + zero)) - zero);
+    const y = floatsOf(await run(model, { x }));
+    let off = 0;
+    for (let o = 0; o < 8; o++) {
+      for (let i = 0; i < 4; i++) {
+        for (let j = 0; j < 4; j++) {
+          let sum = b[o]!;
+          for (let c = 0; c < 2; c++)
+            for (let p = 0; p < 9; p++)
+              sum += q[((o < 4 ? 0 : 2) + c) * 36 + (i + Math.floor(p / 3)) * 6 + j + (p % 3)]! * codes[(o * 2 + c) * 9 + p]!;
+          const code = Math.min(255, Math.max(0, even((sum * s * scales[o]!) / t)));
+          const got = y[o * 16 + i * 4 + j]! / t;
+          // The runtime multiplies in float32: ties may fall the other way.
+          expect(Math.abs(got - code)).toBeLessThan(1.01);
+          if (Math.abs(got - code) > 0.5) off++;
+        }
+      }
+    }
+    expect(off).toBeLessThanOrEqual(1);
+  });
+});
+
+describe("weights, wherever they stand", () => {
+  const x = normal("x", [4, 16]);
+  const data = fromArrays({ x });
+  const near = async (before: Model, after: Model, feeds: Batch = { x }) =>
+    expect(distance(floatsOf(await run(after, feeds)), floatsOf(await run(before, feeds)))).toBeLessThan(0.03);
+
+  test.each(["dynamic", "static"] as const)("behind Transpose and Cast, in Constant nodes: %s", async (mode) => {
+    const model = net(["n", 16], (b, v, c) => {
+      const half = c("half", tensor("float16", [8, 16], normal("half", [8, 16]).data.byteLength ? floatsOf(normal("half", [8, 16])) : []));
+      const h = b.matmul(v, b.transpose(b.op("Cast", [half], { to: 1 }), [1, 0]));
+      return b.matmul(b.op("Relu", [h]), b.op("Constant", [], { value: normal("k", [8, 5]) }));
+    });
+    const { model: small, notes } = await apply(model, { mode }, data);
+    expect(notes).toEqual([`2 of 2 layers in int8 (2 ${mode === "static" ? "Gemm" : "MatMul"})`]);
+    expect([...small.graph.initializers].some((v) => v.data!.dtype === "float16")).toBe(false);
+    expect(count(small)).not.toHaveProperty("Transpose");
+    await near(model, small);
+  });
+
+  test.each(["dynamic", "static"] as const)("shared ones are stored once: %s", async (mode) => {
+    const model = net(["n", 16], (b, v, c) => {
+      const w = c("w", normal("w", [16, 16], 0.2));
+      return b.matmul(b.matmul(b.matmul(v, w), w), b.transpose(w, [1, 0]));
+    });
+    const { model: small } = await apply(model, { mode }, data);
+    const codes = [...small.graph.initializers].filter((v) => v.data!.dtype === "int8" && v.data!.shape.length === 2);
+    expect(codes.map((v) => v.name).sort()).toEqual(["w/int8", "w/seen/int8"]);
+    await near(model, small);
+  });
+
+  test("one that a Gather reads too is also kept in float, and the note says so", async () => {
+    const model = net(["n", 16], (b, v, c) => {
+      const w = c("embedding", normal("w", [10, 16]));
+      return b.add(b.matmul(v, b.transpose(w, [1, 0])), b.op("ReduceSum", [b.op("Gather", [w, b.i64([3])], { axis: 0 })], { keepdims: 1 }));
+    });
+    const { model: small, notes } = await apply(model, { mode: "dynamic" });
+    expect(notes).toContain('"embedding" is also kept in float, for pith/Gather');
+    await near(model, small);
+  });
+
+  test("one that was an input with a default", async () => {
+    const model = net(["n", 16], (b, v, c) => b.matmul(v, c("w", normal("w", [16, 4]))));
+    model.graph.inputs.push(find(model.graph, "w")!);
+    const { model: small, notes } = await apply(model, { mode: "dynamic" });
+    expect(small.graph.inputs.map((v) => v.name)).toEqual(["x"]);
+    expect(notes).toContain("were inputs with a default and are constants now: w");
+  });
+
+  test.each(["dynamic", "static"] as const)("Gemm with transA and a C of any shape: %s", async (mode) => {
+    const model = net([16, "n"], (b, v, c) => {
+      const h = b.op("Gemm", [v, c("w", normal("w", [16, 8])), c("column", normal("c", [4, 1]))], { transA: 1, beta: float(0.5) });
+      return b.op("Gemm", [h, c("u", normal("u", [8, 3])), b.op("Slice", [h, b.i64([0]), b.i64([3]), b.i64([1])])]);
+    });
+    const x = normal("x", [16, 4]);
+    const { model: small, notes } = await apply(model, { mode }, fromFeeds([{ x }]));
+    expect(notes).toEqual(["2 of 2 layers in int8 (2 Gemm)"]);
+    await near(model, small, { x });
+  });
+
+  test("a weight of one column, and one of one row", async () => {
+    const model = net(["n", 16], (b, v, c) => b.matmul(b.matmul(v, c("w", normal("w", [16, 1]))), c("u", normal("u", [1, 7]))));
+    for (const mode of ["dynamic", "static"] as const) await near(model, (await apply(model, { mode }, data)).model);
+  });
+});
+
+describe("what stays float", () => {
+  const data = fromArrays({ x: normal("x", [32, 16]) });
+
+  test("a MatMul of two computed values, a third axis on the weight, half precision", async () => {
+    const model = net(["n", 16], (b, v, c) => {
+      const square = b.matmul(b.transpose(v, [1, 0]), v);
+      const half = b.op(
+        "Cast",
+        [b.matmul(b.op("Cast", [square], { to: 10 }), c("h", tensor("float16", [16, 4], floatsOf(normal("h", [16, 4])))))],
+        { to: 1 },
+      );
+      return b.matmul(half, c("deep", normal("d", [2, 4, 4])));
+    });
+    const { notes } = await apply(model, { mode: "dynamic" });
+    expect(notes[0]).toBe("no Conv, Gemm or MatMul with constant float32 weights among the nodes selected; nothing was changed");
+  });
+
+  test("what is excluded, and nothing changes where all is", async () => {
+    const model = net(["n", 16], (b, v, c) => b.matmul(b.matmul(v, c("first", normal("w", [16, 16]))), c("last", normal("u", [16, 4]))));
+    const { model: small } = await apply(model, { exclude: "last" });
+    expect(count(small)).toMatchObject({ MatMul: 1, MatMulInteger: 1 });
+    const { model: same } = await apply(model, { exclude: "*" });
+    expect(writeModel(same)).toEqual(writeModel(model));
+  });
+
+  test.each(["dynamic", "static"] as const)("a layer behind a mask of −1e9: %s", async (mode) => {
+    const model = net(["n", 16], (b, v, c) => {
+      const masked = b.op("Where", [b.op("Less", [v, b.f32(-1)]), b.f32(-1e9), v]);
+      const y = b.matmul(masked, c("masked", normal("w", [16, 4])));
+      return b.add(b.op("Clip", [y, b.f32(-5), b.f32(5)]), b.matmul(v, c("plain", normal("u", [16, 4]))));
+    });
+    const x = normal("y", [8, 16]);
+    const { model: small } = await apply(model, { mode }, data);
+    const [a, b] = [floatsOf(await run(small, { x })), floatsOf(await run(model, { x }))];
+    expect(distance(a, b)).toBeLessThan(0.1);
+  });
+
+  test("weights with one huge element per tensor, unless the scale is per channel", async () => {
+    const w = floatsOf(normal("w", [16, 8])).slice();
+    w[3] = 1e4;
+    const model = net(["n", 16], (b, v, c) =>
+      b.op("Slice", [b.matmul(v, c("spiky", tensor("float32", [16, 8], w))), b.i64([4]), b.i64([8]), b.i64([1])]),
+    );
+    const { notes } = await apply(model, { granularity: "tensor", maxError: 1e-5 }, data);
+    expect(notes[1]).toMatch(/^stay float: pith\/MatMul: 8 bits would change its output by .* \(more than 0.001 %\)$/);
+    const { model: small, notes: fine } = await apply(model, { granularity: "channel" }, data);
+    expect(fine).toEqual(["1 of 1 layers in int8 (1 MatMul)"]);
+    const x = normal("y", [8, 16]);
+    expect(distance(floatsOf(await run(small, { x })), floatsOf(await run(model, { x })))).toBeLessThan(0.03);
+  });
+
+  test.each(["dynamic", "static"] as const)("Convs in a subgraph; its MatMuls go dynamic: %s", async (mode) => {
+    const model = net([1, 1, 16], (b, v, c) => {
+      const branch = (name: string, size: number) => {
+        const g = new Graph(name, b.graph);
+        const inner = new Build(g, b.opset, name);
+        const h = inner.op("Conv", [v, c(`${name}/conv`, normal(name, [1, 1, 1], size))]);
+        g.addOutput(inner.matmul(h, g.initializer(`${name}/w`, normal(`${name}/w`, [16, 4]))));
+        return g;
+      };
+      const positive = b.op("Less", [b.f32(0), b.op("ReduceSum", [v], { keepdims: 0 })]);
+      return b.op("If", [positive], { then_branch: branch("yes", 1), else_branch: branch("no", 2) });
+    });
+    const feeds = [normal("a", [1, 1, 16]), normal("b", [1, 1, 16])];
+    const { model: small, notes } = await apply(model, { mode }, fromFeeds(feeds.map((x) => ({ x }))));
+    expect(notes[0]).toBe("2 of 4 layers in int8 (2 MatMul)");
+    expect(notes[1]).toMatch(
+      mode === "static" ? /^stay float: yes\/Conv, no\/Conv: a Conv in a subgraph/ : /dynamic int8 makes a Conv several times slower/,
+    );
+    for (const x of feeds) expect(distance(floatsOf(await run(small, { x })), floatsOf(await run(model, { x })))).toBeLessThan(0.03);
+  });
+
+  test("an op nobody knows is left alone", async () => {
+    const model = net(["n", 16], (b, v, c) => b.matmul(b.op("Mystery", [v], {}, "com.example"), c("w", normal("w", [16, 4]))));
+    model.opsets.set("com.example", 1);
+    const { model: small } = await apply(model, { mode: "dynamic" });
+    expect(count(small)).toMatchObject({ Mystery: 1, MatMulInteger: 1 });
+  });
+});
+
+describe("settings", () => {
+  const x = normal("x", [64, 3, 8, 8]);
+  const data = fromArrays({ x });
+  const cnn = net(["n", 3, 8, 8], (b, v, c) => {
+    const h = b.op("Relu", [b.op("Conv", [v, c("w1", normal("w1", [64, 3, 3, 3], 0.2)), c("b1", normal("b1", [64]))])]);
+    return b.op("Conv", [h, c("w2", normal("w2", [4, 64, 3, 3], 0.05))]);
+  });
+
+  test("outputs keep their names and types; the same input gives the same bytes", async () => {
+    const [a, b] = [await apply(cnn, { mode: "static" }, data), await apply(cnn, { mode: "static" }, data)];
+    expect(a.model.graph.outputs.map((v) => v.name)).toEqual(cnn.graph.outputs.map((v) => v.name));
+    expect(writeModel(a.model)).toEqual(writeModel(b.model));
+    expect(writeModel(a.model).byteLength).toBeLessThan(writeModel(cnn).byteLength);
+  });
+
+  test("reduceRange keeps codes within ±64", async () => {
+    const { model } = await apply(cnn, { mode: "static", reduceRange: true }, data);
+    const codes = valuesOf(stored(model, "w1/int8")) as Int8Array;
+    expect([Math.min(...codes), Math.max(...codes)]).toEqual([-64, 64]);
+  });
+
+  test("symmetric activations: zero points 128, and 0 behind a Relu", async () => {
+    const { model } = await apply(cnn, { mode: "static", activations: "symmetric" }, data);
+    const zeros = [...model.graph.nodes].filter((n) => n.opType === "QuantizeLinear").map((n) => numbersOf(n.inputs[2]!.data!)[0]);
+    expect(zeros).toEqual([128, 0, 128]);
+  });
+
+  test("tensorrt: int8 everywhere, every zero point 0, biases in float", async () => {
+    const { model } = await apply(cnn, { mode: "static", target: "tensorrt" }, data);
+    for (const n of model.graph.nodes) {
+      if (n.opType !== "QuantizeLinear" && n.opType !== "DequantizeLinear") continue;
+      expect(n.inputs[2]!.data!.dtype).toBe("int8");
+      expect(numbersOf(n.inputs[2]!.data!).every((z) => z === 0)).toBe(true);
+    }
+    expect([...model.graph.initializers].some((v) => v.data!.dtype === "int32")).toBe(false);
+    await expect(apply(cnn, { target: "tensorrt" })).rejects.toThrow("int8: target=tensorrt needs mode=static; got mode=dynamic");
+    expect(distance(floatsOf(await run(model, { x })), floatsOf(await run(cnn, { x })))).toBeLessThan(0.03);
+  });
+
+  test("percentiles leave out the outermost elements, on inputs of any length", async () => {
+    const model = net(["n", "length", 4], (b, v, c) => b.matmul(v, c("w", normal("w", [4, 4]))));
+    const feeds = Array.from({ length: 20 }, (_, i) => ({ x: normal(`f${i}`, [1, 10 + 7 * i, 4]) }));
+    const spike = tensor("float32", [1, 1, 4], [1000, 0, 0, 0]);
+    const scale = async (p: Params) =>
+      numbersOf(
+        stored((await apply(model, { mode: "static", maxError: 100, ...p }, fromFeeds([...feeds, { x: spike }]))).model, "int8/x/scale"),
+      )[0]!;
+    expect(await scale({ calibration: "minmax" })).toBeGreaterThan(1000 / 255);
+    const narrow = await scale({ calibration: "percentile", percentile: 99.9 });
+    expect(narrow).toBeGreaterThan(5 / 255);
+    expect(narrow).toBeLessThan(8 / 255);
+  });
+
+  test("a bias far beyond its weights keeps its value", async () => {
+    const model = net(["n", 3, 8, 8], (b, v, c) =>
+      b.op("Conv", [v, c("w", normal("w", [2, 3, 1, 1], 1e-7)), c("b", tensor("float32", [2], [300, -300]))]),
+    );
+    const { model: small } = await apply(model, { mode: "static" }, data);
+    const y = floatsOf(await run(small, { x: data.take([0]).x! }));
+    expect(y[0]).toBeCloseTo(300, -0.5);
+    expect(y[64]).toBeCloseTo(-300, -0.5);
+  });
+
+  test("static without data, in one line", async () => {
+    await expect(apply(cnn, { mode: "static" })).rejects.toThrow(
+      "int8: needs calibration data; give --calibration (or calibration in code)",
+    );
+  });
+
+  test("dynamic Convs on demand", async () => {
+    const { model } = await apply(cnn, { mode: "dynamic", dynamicConv: true });
+    expect(count(model)).toMatchObject({ ConvInteger: 2 });
+    expect(distance(floatsOf(await run(model, { x })), floatsOf(await run(cnn, { x })))).toBeLessThan(0.03);
+  });
+});
