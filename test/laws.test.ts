@@ -4,6 +4,8 @@ import { check } from "../src/ir/check.ts";
 import { cloneModel, type Model } from "../src/ir/graph.ts";
 import { mlp } from "../src/nets/mlp.ts";
 import { net } from "../src/nets/net.ts";
+import { transformer } from "../src/nets/transformer.ts";
+import { readModel } from "../src/onnx/read.ts";
 import { writeModel } from "../src/onnx/write.ts";
 import { type CompressOptions, compress } from "../src/recipe/compress.ts";
 import { parseRecipe, parseStep, recipeJson, stepText } from "../src/recipe/recipe.ts";
@@ -39,9 +41,26 @@ const examples = (shape: readonly number[], classes: number): Dataset => {
   return fromArrays({ x: tensor("float32", [n, ...shape], x), labels: tensor("int64", [n], labels) });
 };
 
+/** Sequences of ids whose first one gives the class. */
+const sequences = (length: number, vocabulary: number, classes: number): Dataset => {
+  const n = 96;
+  const r = random(8, "laws");
+  const ids = Array.from({ length: n * length }, () => r.below(vocabulary));
+  const labels = Array.from({ length: n }, (_, i) => ids[i * length]! % classes);
+  return fromArrays({ ids: tensor("int64", [n, length], ids), labels: tensor("int64", [n], labels) });
+};
+
+/** As it comes from a file: with the messages and the bytes it was read from. */
+const fromFile = (model: Model) => readModel(Buffer.from(writeModel(model)));
+
 const cases = [
-  { name: "mlp", model: mlp({ sizes: [24, 32, 16, 4], seed: 3 }), data: examples([24], 4) },
-  { name: "cnn", model: cnn(), data: examples([2, 8, 8], 4) },
+  { name: "mlp", model: fromFile(mlp({ sizes: [24, 32, 16, 4], seed: 3 })), data: examples([24], 4) },
+  { name: "cnn", model: fromFile(cnn()), data: examples([2, 8, 8], 4) },
+  {
+    name: "transformer",
+    model: fromFile(transformer({ layers: 1, width: 16, heads: 2, vocabulary: 11, length: 6, classes: 3, seed: 2 })),
+    data: sequences(6, 11, 3),
+  },
 ];
 
 type Case = (typeof cases)[number];
@@ -56,7 +75,7 @@ async function outputs(model: Model, data: Dataset): Promise<Map<string, Float32
   const session = await open(model, { threads: 1 });
   try {
     const batch = data.take(Array.from({ length: 16 }, (_, i) => i));
-    const result = await session.run({ x: batch.x! });
+    const result = await session.run(batch);
     return new Map(Object.entries(result).map(([name, t]) => [name, numbersOf(t)]));
   } finally {
     await session.release();
@@ -94,7 +113,7 @@ describe.each(techniques)("%s", (name, technique) => {
 
   describe.each(cases)("on $name", (c) => {
     test("a sound model of the same inputs and outputs, the same bytes for the same seed, the given model untouched", async () => {
-      const before = writeModel(cloneModel(c.model));
+      const before = Buffer.from(writeModel(c.model));
       const first = await run(c, [technique()]);
       check(first.model);
       expect(ports(first.model)).toEqual(ports(c.model));
@@ -107,27 +126,29 @@ describe.each(techniques)("%s", (name, technique) => {
       }
       const second = await run(c, [technique()]);
       expect(Buffer.from(writeModel(first.model)).equals(Buffer.from(writeModel(second.model)))).toBe(true);
-      expect(Buffer.from(writeModel(c.model)).equals(Buffer.from(before))).toBe(true);
+      expect(Buffer.from(writeModel(c.model)).equals(before)).toBe(true);
     });
 
-    test.skipIf("none" in technique.neutral)("its neutral setting changes no output", async () => {
-      const { model } = await run(c, [technique(technique.neutral as never)]);
-      const had = await outputs(c.model, c.data);
-      for (const [name, y] of await outputs(model, c.data)) {
-        const want = had.get(name)!;
-        // A factorization at full rank, or a merged zero adapter, is exact but for the order of sums.
-        const scale = Math.max(1, ...Array.from(want, Math.abs));
-        y.forEach((v, i) => {
-          expect(Math.abs(v - want[i]!)).toBeLessThanOrEqual(2e-5 * scale);
-        });
-      }
-    });
+    if (!("none" in technique.neutral))
+      test("its neutral setting changes no output", async () => {
+        const { model } = await run(c, [technique(technique.neutral as never)]);
+        const had = await outputs(c.model, c.data);
+        for (const [name, y] of await outputs(model, c.data)) {
+          const want = had.get(name)!;
+          // A factorization at full rank, or a merged zero adapter, is exact but for the order of sums.
+          const scale = Math.max(1, ...Array.from(want, Math.abs));
+          y.forEach((v, i) => {
+            expect(Math.abs(v - want[i]!)).toBeLessThanOrEqual(2e-5 * scale);
+          });
+        }
+      });
 
-    test.skipIf(!technique.stronger)("a stronger setting is not larger", async () => {
-      const [weak, strong] = technique.stronger!;
-      const bytes = async (params: object) => writeModel((await run(c, [technique(params as never)])).model).length;
-      expect(await bytes(strong)).toBeLessThanOrEqual(await bytes(weak));
-    });
+    if (technique.stronger)
+      test("a stronger setting is not larger", async () => {
+        const [weak, strong] = technique.stronger!;
+        const bytes = async (params: object) => writeModel((await run(c, [technique(params as never)])).model).length;
+        expect(await bytes(strong)).toBeLessThanOrEqual(await bytes(weak));
+      });
   });
 });
 

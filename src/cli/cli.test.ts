@@ -1,11 +1,12 @@
 import { execFile } from "node:child_process";
-import { mkdtempSync, readdirSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { newModel } from "../ir/graph.ts";
+import { writeNpz } from "../data/npz.ts";
+import { mlp } from "../nets/mlp.ts";
 import { save } from "../onnx/file.ts";
-import { Build } from "../ops/build.ts";
+import { random } from "../tensor/random.ts";
 import { tensor } from "../tensor/tensor.ts";
 
 const root = join(import.meta.dirname, "../..");
@@ -21,37 +22,120 @@ function pith(...args: string[]): Promise<{ code: number; out: string; err: stri
 }
 
 const folder = mkdtempSync(join(tmpdir(), "pith-"));
-const net = join(folder, "net.onnx");
+const at = (name: string) => join(folder, name);
+const net = at("net.onnx");
+save(mlp({ sizes: [4, 8, 3], seed: 1 }), net);
 {
-  const model = newModel("net");
-  const b = Build.of(model);
-  const x = model.graph.input("x", "float32", ["n", 4]);
-  const w = model.graph.initializer("fc.weight", tensor("float32", [4, 3], new Float32Array(12)));
-  model.graph.addOutput(b.op("Relu", [b.matmul(x, w)]));
-  save(model, net);
+  // Three classes around corners of their own.
+  const r = random(1, "cli");
+  const labels = Array.from({ length: 120 }, () => r.below(3));
+  const x = Float32Array.from({ length: 480 }, (_, i) => r.normal() * 0.3 + (i % 4 === labels[i >> 2] ? 2 : 0));
+  writeFileSync(at("data.npz"), writeNpz({ x: tensor("float32", [120, 4], x), labels: tensor("int64", [120], labels) }));
 }
 
-test("show prints what a model is made of, and JSON", async () => {
-  const plain = await pith("show", net);
-  expect(plain.err).toBe("");
-  expect(plain.out).toContain("float32[n, 4]");
-  expect(plain.out).toContain("12 parameters");
+test("show prints JSON, and the nodes a selector matches", async () => {
   const json = await pith("show", net, "--json");
-  expect(JSON.parse(json.out)).toMatchObject({ file: "net.onnx", nodes: 2, parameters: 12, inputs: [{ name: "x", shape: ["n", 4] }] });
-  const selected = await pith("show", net, "--select", "fc.*");
-  expect(selected.out).toContain('"fc.*" matches 1 of 2 nodes');
+  expect(JSON.parse(json.out)).toMatchObject({ file: "net.onnx", nodes: 3, parameters: 67, inputs: [{ name: "x", shape: ["batch", 4] }] });
+  const selected = await pith("show", net, "--select", "fc1.*");
+  expect(selected.out).toContain('"fc1.*" matches 1 of 3 nodes');
 });
 
-test("wrong input is one line and exit code 1; wrong usage is 2", async () => {
-  const text = join(folder, "readme.onnx");
-  writeFileSync(text, "this is not a model\n");
-  const faults = [await pith("show", text), await pith("show", join(folder, "absent.onnx")), await pith("show", net, "--select", "a,")];
-  for (const { code, out, err } of faults) {
+test("train, compress, measure: files, table, record and page", async () => {
+  const data = at("data.npz");
+  const trained = await pith(
+    "train",
+    net,
+    "-o",
+    at("trained.onnx"),
+    "--train",
+    data,
+    "--epochs",
+    "20",
+    "--optimizer",
+    "adam:learningRate=0.02",
+    "--data",
+    data,
+  );
+  expect([trained.code, trained.err]).toEqual([0, expect.stringContaining("training")]);
+  expect(trained.out).toMatch(/trained\.onnx +(100\.00|9\d\.\d\d) %/);
+
+  const args = ["compress", at("trained.onnx"), "-o", at("small.onnx"), "--step", "magnitude:sparsity=0.5,epochs=2", "--step", "int8"];
+  const small = await pith(
+    ...args,
+    "--train",
+    data,
+    "--data",
+    data,
+    "--max-drop",
+    "50",
+    "--json",
+    at("run.json"),
+    "--report",
+    at("page.html"),
+    "--quiet",
+  );
+  expect([small.code, small.err]).toEqual([0, ""]);
+  expect(small.out).toContain("small.onnx");
+  const run = JSON.parse(readFileSync(at("run.json"), "utf8"));
+  expect(run).toMatchObject({
+    name: "small.onnx",
+    model: { name: "trained.onnx" },
+    seed: 0,
+    data: { name: "data", length: 120 },
+    gate: { n: 24 },
+  });
+  expect(run.after.map((m: { metric: string }) => m.metric)).toEqual(
+    expect.arrayContaining(["accuracy", "file", "brotli", "latency", "throughput"]),
+  );
+  expect(readFileSync(at("page.html"), "utf8")).toContain("small.onnx");
+
+  // The recipe of the record, run again, gives the same bytes.
+  writeFileSync(at("recipe.json"), JSON.stringify(run.recipe));
+  const again = ["compress", at("trained.onnx"), "-o", at("again.onnx"), "--recipe", at("recipe.json"), "--no-measure", "--quiet"];
+  expect((await pith(...again, "--train", data, "--max-drop", "50")).code).toBe(0);
+  expect(readFileSync(at("again.onnx")).equals(readFileSync(at("small.onnx")))).toBe(true);
+
+  const measured = await pith("measure", at("trained.onnx"), at("small.onnx"), "--data", data, "--seconds", "0", "--json", "--quiet");
+  expect(JSON.parse(measured.out).models).toMatchObject([{ name: "trained.onnx" }, { name: "small.onnx" }]);
+}, 120_000);
+
+test("a refused gate is exit code 3 and writes nothing", async () => {
+  const refused = await pith(
+    "compress",
+    at("trained.onnx"),
+    "-o",
+    at("refused.onnx"),
+    "--step",
+    "magnitude:sparsity=1,epochs=0",
+    "--train",
+    at("data.npz"),
+    "--max-drop",
+    "1",
+    "--quiet",
+    "--json",
+    at("refused.json"),
+  );
+  expect([refused.code, refused.out]).toEqual([3, ""]);
+  expect(refused.err).toMatch(/^pith: gate: accuracy got worse by .+ at most 1 may be lost; nothing was written\n$/);
+  expect(readdirSync(folder).filter((f) => f.startsWith("refused"))).toEqual([]);
+});
+
+test("wrong input is one line and exit code 1; wrong usage is 2; nothing is half-written", async () => {
+  const before = readdirSync(folder);
+  writeFileSync(at("text.onnx"), "this is not a model\n");
+  writeFileSync(at("wrong.json"), '{"steps": [{"technique": "int9"}]}');
+  const faults = [
+    [["show", at("text.onnx")], "text.onnx: is not a readable ONNX file"],
+    [["compress", net, "-o", net, "--step", "int8"], `${net}: is also an input`],
+    [["compress", net, "-o", at("o.onnx"), "--recipe", at("wrong.json")], 'unknown technique "int9"'],
+  ] as const;
+  for (const [args, message] of faults) {
+    const { code, out, err } = await pith(...args);
     expect([code, out]).toEqual([1, ""]);
     expect(err).toMatch(/^pith: .+\n$/);
+    expect(err).toContain(message);
   }
-  const usage = await pith("show");
-  expect(usage.code).toBe(2);
-  expect(usage.err).toContain("missing required argument");
-  expect(readdirSync(folder).sort()).toEqual(["net.onnx", "readme.onnx"]);
-});
+  const usage = await pith("compress", net, "--step", "int9");
+  expect([usage.code, usage.err]).toEqual([2, expect.stringContaining('unknown technique "int9"')]);
+  expect(readdirSync(folder).sort()).toEqual([...before, "text.onnx", "wrong.json"].sort());
+}, 120_000);

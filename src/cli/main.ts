@@ -1,14 +1,19 @@
 #!/usr/bin/env node
 /** The command line: commands, exit codes, and the only place where errors are shown. */
 import { Command, CommanderError } from "commander";
+import { Refused } from "../recipe/compress.ts";
 import { version } from "../recipe/version.ts";
 import { Fault } from "../tensor/fault.ts";
+import { compressCommand } from "./compress.ts";
+import { distillCommand } from "./distill.ts";
 import { helpOn, techniqueList } from "./help.ts";
+import { measureCommand } from "./measure.ts";
 import { show } from "./show.ts";
+import { trainCommand } from "./train.ts";
 import { Usage } from "./usage.ts";
 
 /** 0 done · 1 wrong input or data, or a bug · 2 wrong usage · 3 refused by a gate. */
-const exit = { input: 1, usage: 2 } as const;
+const exit = { input: 1, usage: 2, refused: 3 } as const;
 
 const program = new Command("pith")
   .description("Makes ONNX models smaller and faster, with the proof: quantize, prune, factorize, distill, fine-tune.")
@@ -17,16 +22,18 @@ const program = new Command("pith")
   .addHelpText("after", () => `\n${techniqueList()}`)
   .showHelpAfterError("(pith help says what there is)");
 
-for (const command of [show, helpOn(program)]) program.addCommand(command.copyInheritedSettings(program).exitOverride());
+for (const command of [show, compressCommand, trainCommand, distillCommand, measureCommand, helpOn(program)])
+  program.addCommand(command.copyInheritedSettings(program).exitOverride());
 program.exitOverride();
 
 /** Says what went wrong: one line for whatever the caller can mend, a stack for bugs. */
 function explain(e: unknown): number {
   if (e instanceof CommanderError) return e.exitCode === 0 ? 0 : exit.usage; // it has printed already
   const { code, syscall } = e as NodeJS.ErrnoException;
-  if (e instanceof Fault || (code && syscall)) process.stderr.write(`pith: ${(e as Error).message}\n`);
+  if (e instanceof Fault || (code && syscall))
+    process.stderr.write(`pith: ${(e as Error).message}${e instanceof Refused ? "; nothing was written" : ""}\n`);
   else process.stderr.write(`pith: this is a bug in pith, please report it:\n${(e as Error).stack ?? e}\n`);
-  return e instanceof Usage ? exit.usage : exit.input;
+  return e instanceof Usage ? exit.usage : e instanceof Refused ? exit.refused : exit.input;
 }
 
 try {

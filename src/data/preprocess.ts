@@ -145,11 +145,11 @@ function sizes(initial: string, options: { readonly doc: string }): Param<string
   };
 }
 
-const all = { scale, meanStd, layout, cast, reshape } as const;
+export const preprocessings = { scale, meanStd, layout, cast, reshape } as const;
 
 /** A preprocessing from text: `scale:by=255`, `meanStd:mean=0.5/0.5/0.5,std=0.2/0.2/0.2`, `layout:to=nchw,of=image`. Errors: an unknown name, a wrong parameter. */
 export function preprocessing(call: string): Preprocessing {
-  return called<Preprocessing>("preprocess", all, call);
+  return called<Preprocessing>("preprocess", preprocessings, call);
 }
 
 /** The dataset after these preprocessings, one after the other; examples are worked on as they are taken. */

@@ -126,7 +126,7 @@ const externalFrom = 1024;
 export function save(model: Model, path: string, options: SaveOptions = {}): void {
   const target = resolve(path);
   const folder = dirname(target);
-  attempt(path, "cannot be written", () => mkdirSync(folder, { recursive: true }));
+  attempt(path, "cannot be written", () => makeFolder(folder));
   const { external = "auto" } = options;
   if (external === "auto" && isUntouched(model)) {
     replace(model, [...externalCopies(model, folder), [target, writePieces(model)]]);
@@ -185,9 +185,17 @@ function externalCopies(model: Model, folder: string): Files {
       if (sameContent(content, wholeFile(to))) return [];
       throw new Fault(to, "is there already and is another file than the model's own; choose another folder");
     }
-    attempt(to, "cannot be written", () => mkdirSync(dirname(to), { recursive: true }));
+    attempt(to, "cannot be written", () => makeFolder(dirname(to)));
     return [[to, [content]]];
   });
+}
+
+/** Makes a folder and what is missing above it; returns those made, outermost first. (Node's own recursive mkdir never returns inside /proc.) */
+export function makeFolder(path: string): string[] {
+  if (existsSync(path)) return [];
+  const made = makeFolder(dirname(path));
+  mkdirSync(path);
+  return [...made, path];
 }
 
 function wholeFile(path: string): LazyBytes {

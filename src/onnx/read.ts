@@ -32,9 +32,11 @@ export interface ReadOptions {
 
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
-/** Reads an ONNX file. The result looks into `bytes` (no copy): do not change them afterwards. Errors: not ONNX, or claims beyond what `limits.ts` allows. */
-export function readModel(bytes: Uint8Array, options: ReadOptions = {}): Model {
+/** Reads an ONNX file. The result looks into `file` (no copy): do not change them afterwards. Errors: not ONNX, or claims beyond what `limits.ts` allows. */
+export function readModel(file: Uint8Array, options: ReadOptions = {}): Model {
   const where = options.name ?? "model";
+  // A Node Buffer's slice() is a view: whoever copies a tensor that way would write into the file's bytes.
+  const bytes = new Uint8Array(file.buffer, file.byteOffset, file.byteLength);
   let message: ModelProto;
   try {
     message = fromBinary(ModelProtoSchema, bytes as Uint8Array<ArrayBuffer>);

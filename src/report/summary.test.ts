@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { newModel } from "../ir/graph.ts";
 import { Build } from "../ops/build.ts";
 import { tensor } from "../tensor/tensor.ts";
-import { bytes, count, grouped, seconds, share } from "./format.ts";
+import { bytes, count, grouped, seconds, share, wrap } from "./format.ts";
 import { summarize } from "./summary.ts";
 import { table } from "./table.ts";
 
@@ -37,6 +37,11 @@ test("numbers as people read them", () => {
   expect(grouped(1234567)).toBe("1,234,567");
   expect([share(1, 8), share(0, 0)]).toEqual(["12.5 %", "–"]);
   expect([1.25, 59.7, 75].map(seconds)).toEqual(["1.3 s", "1 min 0 s", "1 min 15 s"]);
+});
+
+test("text breaks between words", () => {
+  expect(wrap("one two three four", 9)).toEqual(["one two", "three", "four"]);
+  expect(wrap("unbreakable", 3)).toEqual(["unbreakable"]);
 });
 
 test("a table lines up", () => {

@@ -1,0 +1,108 @@
+/** Steps applied to a model file: what the commands that change models share. */
+import { basename } from "node:path";
+import type { Command } from "commander";
+import type { Metric } from "../measure/accuracy.ts";
+import { fileBytes, load, save } from "../onnx/file.ts";
+import { compress } from "../recipe/compress.ts";
+import { stepText } from "../recipe/recipe.ts";
+import type { Run } from "../recipe/run.ts";
+import { comparison } from "../report/comparison.ts";
+import { bytes, seconds } from "../report/format.ts";
+import { page } from "../report/page.ts";
+import type { Step } from "../techniques/technique.ts";
+import { type DataOptions, dataFor, dataName, withData, withMetric } from "./data.ts";
+import { checkOutput, writeBytes } from "./output.ts";
+import { progressLine } from "./progress.ts";
+import { dim, print } from "./terminal.ts";
+import { amount, Usage, whole } from "./usage.ts";
+
+export interface ApplyOptions extends DataOptions {
+  readonly output?: string;
+  readonly train?: string;
+  readonly calibration?: string;
+  readonly data?: string;
+  readonly metric?: Metric;
+  readonly maxDrop?: number;
+  readonly seed?: number;
+  readonly threads?: number;
+  readonly report?: string;
+  readonly json?: string;
+  readonly measure: boolean;
+  readonly quiet?: true;
+}
+
+/** Adds the options of {@link ApplyOptions}. */
+export function withApply(command: Command): Command {
+  command.option("-o, --output <file>", "where the result goes");
+  return withMetric(withData(command, ["train", "calibration", "data"]))
+    .option("--max-drop <points>", "write nothing if the metric loses more, on a fifth of the training examples held out", amount(0))
+    .option("--seed <number>", "same input, steps, data and seed: same bytes (default: the recipe's, or 0)", whole(0))
+    .option("--threads <number>", "threads to compress and measure with (default: all cores, and 1 for latency)", whole(1))
+    .option("--report <file>", "the result as an HTML page")
+    .option("--json <file>", "the record of the run as JSON")
+    .option("--no-measure", "do not measure the result")
+    .option("--quiet", "no progress");
+}
+
+/** Applies the steps to the model at `path`, writes the result and prints what came of it. `inputs`: further files that must not be overwritten. */
+export async function applySteps(
+  command: string,
+  path: string,
+  steps: readonly Step[],
+  options: ApplyOptions,
+  inputs: readonly (string | undefined)[] = [],
+): Promise<void> {
+  const { output, threads } = options;
+  if (output === undefined) throw new Usage(`${command} needs -o: where the result goes`);
+  for (const out of [output, options.report, options.json])
+    if (out !== undefined) checkOutput(out, [path, options.train, options.calibration, options.data, ...inputs]);
+  const model = load(path);
+  const line = progressLine(process.stderr, options.quiet);
+  try {
+    const { model: result, run } = await compress(model, steps, {
+      train: dataFor(model, options.train, options),
+      calibration: dataFor(model, options.calibration, options),
+      data: dataFor(model, options.data, options, "test"),
+      maxDrop: options.maxDrop ?? null,
+      ...(options.seed === undefined ? {} : { seed: options.seed }),
+      ...(options.metric ? { metric: options.metric } : {}),
+      ...(threads ? { threads } : {}),
+      measure: options.measure ? { seconds: 1, concurrency: [1], ...(threads ? { threads } : {}) } : null,
+      names: { model: basename(path), result: basename(output), ...(options.data ? { data: dataName(options.data) } : {}) },
+      progress: line.show,
+    });
+    line.clear();
+    save(result, output);
+    if (options.json) writeBytes(options.json, `${JSON.stringify(run, null, 2)}\n`);
+    if (options.report) writeBytes(options.report, page([run]));
+    print(record(run));
+    const written = [`${output} (${bytes(fileBytes(output))})`, options.json, options.report].filter(Boolean);
+    print(`\nwrote ${written.join(", ")}`);
+  } finally {
+    line.clear();
+  }
+}
+
+/** What was done, and the table before and after. */
+function record(run: Run): string {
+  const lines = run.steps.flatMap((s, i) => {
+    const { technique, ...params } = run.recipe.steps[i]!;
+    return [
+      `${stepText({ technique, params, apply: async () => {} })}  ${dim(seconds(s.seconds))}`,
+      ...s.notes.map((note) => `  · ${note}`),
+    ];
+  });
+  if (run.gate) {
+    const { metric, before, after, n, maxDrop } = run.gate;
+    lines.push(`gate: ${metric} ${before.toFixed(2)} → ${after.toFixed(2)} on ${n} validation examples; at most ${maxDrop} may be lost`);
+  }
+  if (run.before.length)
+    lines.push(
+      "",
+      comparison([
+        { name: run.model.name, measured: run.before },
+        { name: run.name, measured: run.after },
+      ]),
+    );
+  return lines.join("\n");
+}
