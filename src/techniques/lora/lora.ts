@@ -19,6 +19,7 @@ const params = {
   merge: flag(true, { doc: "fold the trained adapter into the weights; else it stays beside them" }),
   loss: labelled,
   ...training,
+  learningRate: number(3e-3, { min: 0, doc: "step size, before the schedule; adapters take larger ones than whole weights" }),
 };
 
 export type LoraParams = ValuesOf<typeof params>;
