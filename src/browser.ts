@@ -30,6 +30,7 @@ export type { Gate, Run, StepRecord } from "./recipe/run.ts";
 export { version } from "./recipe/version.ts";
 export { comparison } from "./report/comparison.ts";
 export { page } from "./report/page.ts";
+export { progressText } from "./report/progress.ts";
 export { type Summary, summarize } from "./report/summary.ts";
 export { type Column, table } from "./report/table.ts";
 export { type Observer, observe } from "./runtime/observe.ts";

@@ -7,6 +7,7 @@ import { Fault } from "../tensor/fault.ts";
 import { compressCommand } from "./compress.ts";
 import { distillCommand } from "./distill.ts";
 import { helpOn, techniqueList } from "./help.ts";
+import { loraCommand } from "./lora.ts";
 import { measureCommand } from "./measure.ts";
 import { show } from "./show.ts";
 import { trainCommand } from "./train.ts";
@@ -22,8 +23,14 @@ const program = new Command("pith")
   .addHelpText("after", () => `\n${techniqueList()}`)
   .showHelpAfterError("(pith help says what there is)");
 
-for (const command of [show, compressCommand, trainCommand, distillCommand, measureCommand, helpOn(program)])
-  program.addCommand(command.copyInheritedSettings(program).exitOverride());
+/** Errors of usage are thrown, not exited on: also from commands of commands. */
+function prepared(command: Command): Command {
+  for (const c of command.commands) prepared(c);
+  return command.helpCommand(false).copyInheritedSettings(program).exitOverride();
+}
+
+for (const command of [show, compressCommand, trainCommand, distillCommand, loraCommand, measureCommand, helpOn(program)])
+  program.addCommand(prepared(command));
 program.exitOverride();
 
 /** Says what went wrong: one line for whatever the caller can mend, a stack for bugs. */

@@ -1,5 +1,5 @@
 /** How far it is: one line that is rewritten on a terminal; elsewhere a line a second at most. */
-import { seconds } from "../report/format.ts";
+import { progressText } from "../report/progress.ts";
 import type { Progress } from "../techniques/technique.ts";
 
 export interface ProgressLine {
@@ -29,13 +29,4 @@ export function progressLine(stream: NodeJS.WriteStream = process.stderr, quiet 
       shown = false;
     },
   };
-}
-
-/** "fine-tuning  120/500  24 %  loss 0.1234  97.12 %  12 s left". */
-export function progressText(p: Progress): string {
-  const parts = [p.what, `${p.step}/${p.of}`, `${Math.floor((100 * p.step) / Math.max(1, p.of))} %`];
-  if (p.loss !== undefined) parts.push(`loss ${p.loss.toPrecision(4)}`);
-  if (p.metric !== undefined) parts.push(`metric ${p.metric.toPrecision(4)}`);
-  if (p.left !== undefined && Number.isFinite(p.left)) parts.push(`${seconds(p.left)} left`);
-  return parts.join("  ");
 }

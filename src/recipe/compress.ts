@@ -40,6 +40,15 @@ export interface CompressOptions {
   readonly progress?: (p: Progress) => void;
 }
 
+/** What a technique gets of its surroundings, where it is used outside of {@link compress}. `original`: the default teacher. */
+export function contextOf(
+  original: Model,
+  options: Pick<CompressOptions, "train" | "calibration" | "seed" | "threads" | "load" | "progress"> & { readonly note?: Context["note"] },
+): Context {
+  const { train = null, calibration = null, seed = 0, threads = host.cores, load = host.load } = options;
+  return { original, train, calibration, seed, threads, load, note: options.note ?? (() => {}), progress: options.progress ?? (() => {}) };
+}
+
 /** The gate refused the result: it lost more than was allowed. */
 export class Refused extends Fault {
   readonly gate: Gate;
@@ -68,18 +77,15 @@ export async function compress(
   for (const [i, step] of steps.entries()) {
     const notes: string[] = [];
     const prefix = steps.length > 1 ? `${i + 1}/${steps.length} ` : "";
-    const context: Context = {
-      seed,
+    const context = contextOf(model, {
+      ...options,
       train,
       calibration,
-      original: model,
-      threads,
-      load: options.load ?? host.load,
       note: (line) => {
         notes.push(line);
       },
       progress: (p) => progress({ ...p, what: `${prefix}${p.what}` }),
-    };
+    });
     const start = performance.now();
     const next = cloneModel(current);
     await step.apply(next, context);
