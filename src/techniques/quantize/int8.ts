@@ -1,9 +1,10 @@
 /** Weights and activations in 8-bit integers. */
 import { type Dataset, subset } from "../../data/dataset.ts";
-import { choice, flag, number, text, type ValuesOf } from "../../data/params.ts";
+import { choice, flag, int, number, text, type ValuesOf } from "../../data/params.ts";
 import { cloneModel, type Model, type Value } from "../../ir/graph.ts";
 import { feed } from "../../runtime/feeds.ts";
 import { observeShapes } from "../../runtime/shapes.ts";
+import { sizeOf } from "../../tensor/dtype.ts";
 import { Fault } from "../../tensor/fault.ts";
 import { liftConstants } from "../../transform/fold.ts";
 import { fuse } from "../../transform/fuse.ts";
@@ -37,6 +38,10 @@ const params = {
   maxError: number(0.2, {
     min: 0,
     doc: "a layer whose output would change by more stays float: relative error, measured on the data (without data that of its weights)",
+  }),
+  smallest: int(256, {
+    min: 0,
+    doc: "a Gemm or MatMul with fewer weights stays float: its own nodes would take more bytes and time than 8 bits save",
   }),
   dynamicConv: flag(false, { doc: "dynamic: Convs too, although that makes them several times slower" }),
 } as const;
@@ -87,13 +92,14 @@ const opsetOf = (model: Model) => model.opsets.get("") ?? 1;
 
 /** How a layer is quantized, or why it is not. Inside a subgraph no ranges can be observed: what can go dynamic there does. */
 function wayOf(l: Layer, p: Int8Params): "static" | "dynamic" | string {
+  if (l.op !== "Conv" && sizeOf(l.weight.data!.shape) < p.smallest) return `fewer than ${p.smallest} weights (smallest)`;
   const inner = l.node.graph.parent !== null;
   if (p.mode === "static" && !inner) return "static";
   if (p.target === "tensorrt") return "in a subgraph, where no ranges can be observed";
   if (l.op !== "Conv" || (p.mode === "dynamic" && p.dynamicConv)) return "dynamic";
-  return inner && p.mode === "static"
-    ? "a Conv in a subgraph: no ranges can be observed there, and dynamic int8 would make it several times slower"
-    : "dynamic int8 makes a Conv several times slower; mode=static makes it faster";
+  return inner
+    ? "a Conv in a subgraph: dynamic int8 would make it several times slower, and ranges for static cannot be observed there"
+    : "dynamic int8 would make a Conv several times slower; mode=static makes it faster";
 }
 
 async function dynamically(
