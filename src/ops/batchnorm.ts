@@ -8,8 +8,10 @@ import { refused } from "./rule.ts";
 
 /**
  * Y = scale·(X − mean)/√(var + ε) + B per channel (axis 1), with frozen statistics, or (training_mode = 1) those of the batch.
- * Frozen it is affine: dX = k₁·dY. With the batch's statistics dX = k₁·dY + k₂·X + k₃ per channel, where, over the n values of a channel,
- * k₁ = scale·r, k₂ = −k₁·r·dscale/n, k₃ = −k₁·dB/n − k₂·mean, r = 1/√(var + ε), dB = Σ dY, dscale = r·(Σ dY·X − mean·dB).
+ * Frozen it is affine: dX = scale·r·dY, with r = 1/√(var + ε). With the batch's statistics, over the n values of a channel,
+ * dX = scale·r·(dY − dB/n) − scale·r·dscale/n · r·(X − mean), where dB = Σ dY and dscale = r·(Σ dY·X − mean·dB): two more
+ * BatchNormalizations (of dY with mean dB/n, of X with scale −scale·r·dscale/n) and an Add, which was raced against plain arithmetic,
+ * matrix products and 1×1 convolutions. Sums go over space first, then over the batch.
  * The batch's statistics are read off outputs 2 and 3 where momentum is 0, and computed again where it is not or they are left out.
  */
 export const BatchNormalization: Op = {
@@ -29,32 +31,32 @@ export const BatchNormalization: Op = {
     const dtype = dtypeOf(x);
     const number = (v: number) => b.scalar(v, dtype);
     const fill = (v: number) => b.constant(tensor(dtype, [channels], Array<number>(channels).fill(v)), "fill");
-    const affine = (v: Value, k: Value, bias: Value, variance: Value) =>
-      b.op("BatchNormalization", [v, k, bias, fill(0), variance], { epsilon });
-    if (!batch && !needs.slice(1).some(Boolean)) return [affine(dy, scale, fill(0), variance), null, null, null, null];
+    // k·(v − mean)/√(var + ε)
+    const normalize = (v: Value, k: Value, mean: Value, variance: Value) =>
+      b.op("BatchNormalization", [v, k, fill(0), mean, variance], { epsilon });
+    if (!batch && !needs.slice(1).some(Boolean)) return [normalize(dy, scale, fill(0), variance), null, null, null, null];
 
     const sum = (v: Value) =>
       space === 1 ? b.sum(b.reshape(v, [n, channels]), [0]) : b.sum(b.sum(b.reshape(v, [shape[0]!, channels, space]), [2]), [0]);
     const [mu, sigma2] = batch ? statistics(b, x, node.outputs, node.float("momentum") ?? 0.9, sum, n, shape, dtype) : [mean, variance];
-    const r = b.op("Reciprocal", [b.op("Sqrt", [b.add(sigma2, number(eps))])]);
+    const deviation = b.op("Sqrt", [b.add(sigma2, number(eps))]);
     const dB = sum(dy);
-    const centred = b.sub(sum(b.mul(dy, x)), b.mul(mu, dB));
-    const dscale = b.mul(centred, r);
-    const k1 = b.mul(scale, r);
+    const dscale = b.div(b.sub(sum(b.mul(dy, x)), b.mul(mu, dB)), deviation);
     if (!batch) {
+      const k1 = b.div(scale, deviation);
       return [
-        needs[0] ? affine(dy, scale, fill(0), variance) : null,
+        needs[0] ? normalize(dy, scale, fill(0), variance) : null,
         dscale,
         dB,
         needs[3] ? b.neg(b.mul(k1, dB)) : null,
-        needs[4] ? b.mul(b.mul(k1, b.mul(r, dscale)), number(-0.5)) : null,
+        needs[4] ? b.mul(b.mul(k1, b.div(dscale, deviation)), number(-0.5)) : null,
       ];
     }
     if (!needs[0]) return [null, dscale, dB, null, null];
-    const k2 = b.mul(b.mul(b.mul(k1, r), dscale), number(-1 / n));
-    const k3 = b.sub(b.mul(b.mul(k1, dB), number(-1 / n)), b.mul(k2, mu));
-    const one = fill(1 - eps);
-    return [b.add(affine(dy, k1, k3, one), affine(x, k2, fill(0), one)), dscale, dB, null, null];
+    const share = number(1 / n);
+    const slope = b.neg(b.mul(b.mul(scale, share), b.div(dscale, deviation)));
+    const dx = b.add(normalize(dy, scale, b.mul(dB, share), sigma2), normalize(x, slope, mu, sigma2));
+    return [dx, dscale, dB, null, null];
   },
   macs: (node) => {
     const x = node.inputs[0]?.shape;

@@ -1,6 +1,6 @@
 /** The two gradients of a convolution, in the formulations that were raced (bench/conv-gradients.ts). */
 import type { Value } from "../ir/graph.ts";
-import type { Build } from "./build.ts";
+import { type Build, dtypeOf } from "./build.ts";
 import { pad, stride, type Window } from "./window.ts";
 
 /** A convolution of X [n, group·ci, …input] with W [group·co, ci, …kernel] into Y [n, group·co, …output]. */
@@ -54,6 +54,8 @@ export function inputByFlip(b: Build, c: Convolution, w: Value, dy: Value): Valu
     const down = axes.map(() => -1);
     flipped = b.op("Slice", [flipped, b.i64(down), b.i64(axes.map(() => -(2 ** 31))), b.i64(axes), b.i64(down)]);
   }
+  // For whoever looks at the graph afterwards: values that rules append have no types of their own.
+  if (flipped !== w) flipped.type = { dtype: dtypeOf(w), shape: [c.group * c.ci, c.co, ...c.kernel] };
   const reach = (p: readonly number[]) => p.map((x, i) => c.dilations[i]! * (c.kernel[i]! - 1) - x);
   return conv(b, dy, flipped, { ...c, begin: reach(c.begin), end: reach(c.end) });
 }

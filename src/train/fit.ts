@@ -2,10 +2,12 @@
 import type { Dataset } from "../data/dataset.ts";
 import { cloneModel, type Model } from "../ir/graph.ts";
 import type { Selector } from "../ir/select.ts";
+import { channelBlock } from "../runtime/blocks.ts";
 import { inputsOf } from "../runtime/feeds.ts";
 import { open } from "../runtime/session.ts";
 import { Fault } from "../tensor/fault.ts";
 import { floatsOf } from "../tensor/tensor.ts";
+import { blockConvolutions } from "../transform/blocked.ts";
 import { liftConstants } from "../transform/fold.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import { feeder } from "./feeder.ts";
@@ -137,6 +139,8 @@ export async function fit(model: Model, options: FitOptions): Promise<Fitted> {
         ...(threads ? { threads } : {}),
       })
     : null;
+  const block = await channelBlock();
+  if (block) blockConvolutions(graph.model, block);
   const session = await open(graph.model, { training: true, ...(threads ? { threads } : {}) });
   try {
     const run = session.bind(
