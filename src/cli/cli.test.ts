@@ -139,3 +139,23 @@ test("wrong input is one line and exit code 1; wrong usage is 2; nothing is half
   expect([usage.code, usage.err]).toEqual([2, expect.stringContaining('unknown technique "int9"')]);
   expect(readdirSync(folder).sort()).toEqual([...before, "text.onnx", "wrong.json"].sort());
 }, 120_000);
+
+test("lora train writes PEFT's files and leaves the model, lora merge folds them in", async () => {
+  const adapter = at("adapter");
+  const before = readFileSync(net);
+  const trained = await pith(
+    ...["lora", "train", net, "-o", adapter, "--train", at("data.npz"), "--targets", "fc*", "--rank", "2"],
+    ...["--epochs", "20", "--learning-rate", "0.02", "--data", at("data.npz"), "--quiet"],
+  );
+  expect([trained.code, trained.err]).toEqual([0, ""]);
+  expect(trained.out).toMatch(/with the adapter +(100\.00|9\d\.\d\d) %/);
+  expect(readdirSync(adapter).sort()).toEqual(["adapter_config.json", "adapter_model.safetensors"]);
+  expect(JSON.parse(readFileSync(join(adapter, "adapter_config.json"), "utf8"))).toMatchObject({ r: 2, target_modules: ["fc1", "fc2"] });
+  expect(readFileSync(net).equals(before)).toBe(true);
+  const merged = await pith("lora", "merge", net, adapter, "-o", at("merged.onnx"));
+  expect([merged.code, merged.err]).toEqual([0, ""]);
+  const measured = await pith("measure", at("merged.onnx"), "--data", at("data.npz"));
+  expect(measured.out).toMatch(/merged\.onnx +(100\.00|9\d\.\d\d) %/);
+  const wrong = await pith("lora", "merge", net, folder, "-o", at("none.onnx"));
+  expect([wrong.code, wrong.err]).toEqual([1, expect.stringMatching(/^pith: .* holds no adapter_config\.json[^\n]*\n$/)]);
+});

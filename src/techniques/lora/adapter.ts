@@ -6,6 +6,7 @@ import { Fault } from "../../tensor/fault.ts";
 import { random } from "../../tensor/random.ts";
 import { numbersOf, type Tensor, tensor } from "../../tensor/tensor.ts";
 import { transpose } from "../../tensor/transpose.ts";
+import { liftConstants } from "../../transform/fold.ts";
 import { dropDefault, otherReader, transposed, weightSeenBy } from "../../transform/weights.ts";
 import { type Target, targetsOf } from "./target.ts";
 
@@ -61,6 +62,8 @@ export function newAdapter(targets: readonly Target[], options: AdapterOptions, 
 
 /** The layer each pair sits on. A name may lack a leading part on either side (an encoder exported alone). Errors: none or several, wrong sizes. */
 function placed(model: Model, adapter: Adapter): { pair: Pair; target: Target }[] {
+  // An adapter was trained on a model whose Constant nodes were lifted.
+  liftConstants(model);
   const targets = targetsOf(model);
   const taken = new Map<Target, string>();
   return adapter.pairs.map((pair) => {

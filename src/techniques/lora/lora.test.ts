@@ -211,6 +211,28 @@ describe("every spelling of a layer: merged equals beside", () => {
     expect(find(model.graph, "wte.weight_merged")!.uses.size).toBe(1);
   });
 
+  test("weights in Constant nodes", async () => {
+    const constant = (): Model => {
+      const model = newModel("constant");
+      const x = model.graph.input("x", "float32", ["n", 6]);
+      const w = model.graph.append("Constant", [], { outputs: ["layer.weight"], attrs: { value: noise(1, [6, 5]) } }).outputs[0]!;
+      const y = model.graph.append("MatMul", [x, w], { outputs: ["y"] }).outputs[0]!;
+      y.type = { dtype: "float32", shape: ["n", 5] };
+      model.graph.addOutput(y);
+      return model;
+    };
+    const lifted = constant();
+    liftConstants(lifted);
+    const zero = newAdapter(targetsOf(lifted), { rank: 2, alpha: 2, dropout: 0, rslora: false }, 1);
+    const adapter = { ...zero, pairs: [{ ...zero.pairs[0]!, b: noise(2, [5, 2]) }] };
+    const [merged, beside] = [constant(), constant()];
+    merge(merged, adapter);
+    insert(beside, adapter);
+    const feeds = { x: noise(3, [4, 6]) };
+    expect(distance(await run(merged, feeds), await run(beside, feeds))).toBeLessThan(2e-6);
+    expect(distance(await run(merged, feeds), await run(constant(), feeds))).toBeGreaterThan(0.05);
+  });
+
   test("a new adapter starts as PEFT's does", () => {
     const adapter = newAdapter(targetsOf(exported()), { rank: 8, alpha: 16, dropout: 0, rslora: false }, 1);
     const a = numbersOf(adapter.pairs[0]!.a);
