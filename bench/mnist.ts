@@ -123,7 +123,9 @@ const runs: Record<string, (seeds: number[]) => Promise<object>> = {
     const errors: number[] = [];
     for (const seed of seeds) {
       const data = parts(seed, true);
-      errors.push(round(await error(await trained(lenet5({ seed }), data, seed, { epochs: 12, batchSize: 64, learningRate: 1e-3 }), data.test)));
+      errors.push(
+        round(await error(await trained(lenet5({ seed }), data, seed, { epochs: 12, batchSize: 64, learningRate: 1e-3 }), data.test)),
+      );
     }
     return { errors, median: median(errors) };
   },

@@ -93,12 +93,15 @@ export async function open(model: Model | string, options: SessionOptions = {}):
     },
     bind(feeds, into) {
       const given = Object.fromEntries(Object.entries(feeds).map(([name, t]) => [name, toOrt(t)]));
-      const fetches = Object.fromEntries(Object.entries(into).map(([name, t]) => [name, toOrt(t)]));
+      if (ort.backend === "node") {
+        const fetches = Object.fromEntries(Object.entries(into).map(([name, t]) => [name, toOrt(t)]));
+        return async () => void (await run(given, fetches));
+      }
+      // The web build leaves preallocated outputs as they are and would hand them back unwritten.
+      const names = Object.keys(into);
       return async () => {
-        const results = await run(given, fetches);
-        // The web build ignores preallocated outputs.
-        if (ort.backend === "web")
-          for (const [name, t] of Object.entries(into)) (valuesOf(t) as Float32Array).set(results[name]!.data as Float32Array);
+        const results = await run(given, names);
+        for (const name of names) (valuesOf(into[name]!) as Float32Array).set(results[name]!.data as Float32Array);
       };
     },
     release: () => session.release(),
