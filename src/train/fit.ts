@@ -9,6 +9,7 @@ import { Fault } from "../tensor/fault.ts";
 import { floatsOf } from "../tensor/tensor.ts";
 import { blockConvolutions } from "../transform/blocked.ts";
 import { liftConstants } from "../transform/fold.ts";
+import { upgrade } from "../transform/upgrade.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import { feeder } from "./feeder.ts";
 import { attach, trainingGraph } from "./graph.ts";
@@ -118,6 +119,8 @@ export async function fit(model: Model, options: FitOptions): Promise<Fitted> {
   const of = options.steps ?? Math.ceil(((options.epochs ?? 1) * data.length) / size);
   const base = cloneModel(model);
   liftConstants(base);
+  // Gradient rules are written for opset 17 and later; only weights return to the model itself.
+  upgrade(base, Math.max(17, base.opsets.get("") ?? 17));
   const outputs = base.graph.outputs.map((o) => o.name);
   const feed = feeder(data, size, seed, inputsOf(base));
   const attached = attach(base, loss, feed.batch);

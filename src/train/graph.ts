@@ -8,6 +8,7 @@ import { observeShapes } from "../runtime/shapes.ts";
 import { dtypes } from "../tensor/dtype.ts";
 import { Fault } from "../tensor/fault.ts";
 import { floatsOf, numbersOf, tensor } from "../tensor/tensor.ts";
+import { fold } from "../transform/fold.ts";
 import { grad } from "../transform/grad.ts";
 import type { Loss, Pair } from "./loss.ts";
 
@@ -140,6 +141,8 @@ export async function trainingGraph(attached: WithLoss, sample: Batch, options: 
   const isLive = options.live ? matcher(options.live) : () => false;
   const live = candidates.filter((v) => isLive([v.name]) && !chosen.includes(v));
   for (const v of [...chosen, ...live]) asFloat32(model, v);
+  // Batches have one shape, so that what is computed from shapes alone is constant: gradient rules want axes, pads and ends to be.
+  await fold(model, { shapes: true, variables: new Set([...chosen, ...live]), threads: options.threads });
   const loss = here(attached.loss);
   const gradients = grad(model, loss, chosen);
   const reached = chosen.filter((v) => gradients.has(v));

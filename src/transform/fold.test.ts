@@ -131,6 +131,14 @@ test("left alone: overridable defaults, DequantizeLinear, draws, what would grow
   expect(await fold(output)).toEqual([]);
 });
 
+test("what is going to change is no constant", async () => {
+  const { model } = product((b, w) => b.mul(b.neg(b.constant(noise(5, 64, 64))), w));
+  const [w] = [...model.graph.initializers];
+  expect(await fold(model, { variables: new Set([w!]) })).toHaveLength(1);
+  expect(ops(model)).toEqual(["MatMul", "Mul"]);
+  expect(w!.uses.size).toBe(1);
+});
+
 test("known shapes are constants on demand", async () => {
   const { model, feeds } = product((b, w) => {
     const x = [...b.graph.inputs][0]!;

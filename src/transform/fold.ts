@@ -37,6 +37,8 @@ export function liftConstants(model: Model): number {
 export interface FoldOptions extends Pick<SessionOptions, "threads"> {
   /** Take known shapes as constants too (Shape and Size of values with a concrete shape): specialises the model to them. Default false. */
   readonly shapes?: boolean;
+  /** Initializers that are no constants, because they are going to change. */
+  readonly variables?: ReadonlySet<Value>;
   /** Also fold what stores a weight a second time because the unfolded one is still read: tied weights part. Default false. */
   readonly split?: boolean;
 }
@@ -54,7 +56,7 @@ const small = 4096;
 export async function fold(model: Model, options: FoldOptions = {}): Promise<Value[]> {
   const { graph } = model;
   if (options.shapes) foldShapes(graph);
-  const sources = constantsOf(model);
+  const sources = constantsOf(model, options.variables ?? new Set());
   mergeEqual(graph, sources);
   const outputs = new Set(graph.outputs);
   const constantNode = (n: Node) => n.outputs.some((o) => o && sources.has(o));
@@ -84,12 +86,12 @@ export async function fold(model: Model, options: FoldOptions = {}): Promise<Val
 const bytes = (v: Value) => constantOf(v)?.data.byteLength ?? 0;
 
 /** Constant values of the top graph, each with the stored tensors it is computed from. */
-function constantsOf(model: Model): Map<Value, ReadonlySet<Value>> {
+function constantsOf(model: Model, variables: ReadonlySet<Value>): Map<Value, ReadonlySet<Value>> {
   const { graph } = model;
   const hidden = unreachable(model);
   const inputs = new Set(graph.inputs);
   const sources = new Map<Value, ReadonlySet<Value>>();
-  for (const v of graph.initializers) if (!inputs.has(v)) sources.set(v, new Set([v]));
+  for (const v of graph.initializers) if (!inputs.has(v) && !variables.has(v)) sources.set(v, new Set([v]));
   for (const n of sorted(graph)) {
     if (n.opType === "Constant" && n.domain === "") {
       const v = n.outputs[0];
