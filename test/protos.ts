@@ -50,7 +50,7 @@ export const opset = (version: number, domain?: string): onnx.OperatorSetIdProto
 export const graph = (g: Init<typeof onnx.GraphProtoSchema>): onnx.GraphProto => create(onnx.GraphProtoSchema, { name: "g", ...g });
 
 /** The bytes of a model of opset 17. */
-export function model(g: Init<typeof onnx.GraphProtoSchema>, more: Init<typeof onnx.ModelProtoSchema> = {}): Uint8Array<ArrayBuffer> {
+export function model(g: Init<typeof onnx.GraphProtoSchema>, more: object = {}): Uint8Array<ArrayBuffer> {
   return toBinary(
     onnx.ModelProtoSchema,
     create(onnx.ModelProtoSchema, { irVersion: 8n, producerName: "hand", opsetImport: [opset(17)], graph: graph(g), ...more }),
