@@ -188,6 +188,8 @@ export class Graph {
   readonly initializers = new Set<Value>();
   readonly nodes = new Set<Node>();
   readonly names: Set<string>;
+  /** Where to go on looking for a free name, by wish. */
+  readonly #tried: Map<string, number>;
   /** The GraphProto it came from. */
   source: unknown;
   readonly #outputs: Value[] = [];
@@ -197,6 +199,7 @@ export class Graph {
     this.name = name;
     this.parent = parent;
     this.names = parent ? parent.names : new Set();
+    this.#tried = parent ? parent.#tried : new Map();
   }
 
   get outputs(): readonly Value[] {
@@ -206,7 +209,9 @@ export class Graph {
   /** A name that nothing in the model has yet; it is taken from now on. */
   fresh(wish: string): string {
     let name = wish;
-    for (let i = 1; this.names.has(name); i++) name = `${wish}_${i}`;
+    let i = this.#tried.get(wish) ?? 1;
+    for (; this.names.has(name); i++) name = `${wish}_${i}`;
+    this.#tried.set(wish, i);
     this.names.add(name);
     return name;
   }

@@ -6,7 +6,13 @@ export const limits = {
   sparseElements: 2 ** 30,
   /** The same for strings, each of which is an object. */
   sparseStrings: 2 ** 20,
-  /** A main file: protobuf itself ends at 2 GiB. It also ends at 100 levels of messages, which is 33 subgraphs in one another. */
+  /** Messages in one another, protobuf's own limit: 33 subgraphs. */
+  messageDepth: 100,
+  /** Nodes, attributes, types, names …: each becomes an object. A model of 100,000 nodes with all its shapes has 1,100,000. */
+  parts: 2 ** 21,
+  /** Numbers (or, in packed fields, bytes of numbers) in lists that are parsed: attributes of tree ensembles have some ten millions. */
+  numbers: 2 ** 26,
+  /** A main file: protobuf itself ends at 2 GiB. */
   fileBytes: 2 ** 31 - 1,
   /** A main file with its weights up to here is written in one piece; beyond, the weights go to a file of their own. */
   inlineBytes: 1.9e9,

@@ -54,37 +54,3 @@ function withoutLength(data: Uint8Array): Uint8Array {
   while (data[at++]! & 128);
   return data.subarray(at);
 }
-
-/** How many varints a packed field holds; null if the last one is cut off or one is longer than 64 bits. */
-export function countVarints(bytes: Uint8Array): number | null {
-  let n = 0;
-  let length = 0;
-  for (let i = 0; i < bytes.length; i++) {
-    if (++length > 10) return null;
-    if (bytes[i]! < 128) {
-      n++;
-      length = 0;
-    }
-  }
-  return length ? null : n;
-}
-
-/** Calls `put` with the low and the high word of every varint. */
-export function eachVarint(bytes: Uint8Array, put: (index: number, low: number, high: number) => void): void {
-  let at = 0;
-  for (let i = 0; at < bytes.length; i++) {
-    let low = 0;
-    let high = 0;
-    let b = 0;
-    let shift = 0;
-    do {
-      b = bytes[at++]!;
-      const part = b & 127;
-      if (shift < 32) low |= part << shift;
-      if (shift === 28) high |= part >>> 4;
-      else if (shift > 28) high |= part << (shift - 32);
-      shift += 7;
-    } while (b > 127);
-    put(i, low, high);
-  }
-}

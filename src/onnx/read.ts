@@ -15,6 +15,7 @@ import { Fault } from "../tensor/fault.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { ModelProtoSchema } from "./messages.ts";
 import { type ExternalReader, readSparse, readTensor } from "./tensor.ts";
+import { scan } from "./wire.ts";
 
 /** What a Model keeps of the file it came from: the message and the exact bytes, so that an untouched model is written back as it was. */
 export interface ModelSource {
@@ -39,13 +40,10 @@ export function readModel(file: Uint8Array, options: ReadOptions = {}): Model {
   const bytes = new Uint8Array(file.buffer, file.byteOffset, file.byteLength);
   let message: ModelProto;
   try {
+    scan(ModelProtoSchema, bytes);
     message = fromBinary(ModelProtoSchema, bytes as Uint8Array<ArrayBuffer>);
   } catch (e) {
-    throw new Fault(
-      where,
-      `is not a readable ONNX file (${e instanceof RangeError ? "nested too deeply or cut short" : (e as Error).message})`,
-      { cause: e },
-    );
+    throw new Fault(where, `is not a readable ONNX file: ${(e as Error).message}`, { cause: e });
   }
   if (!message.graph) throw new Fault(where, "holds no graph; an ONNX model file was expected");
   const files = new Set<string>();

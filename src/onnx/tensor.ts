@@ -5,7 +5,8 @@ import { byteLengthOf, type DType, dtypeOfCode, dtypes, sizeOf } from "../tensor
 import { Fault } from "../tensor/fault.ts";
 import { bytesOf, type LazyBytes, numbersOf, type Tensor } from "../tensor/tensor.ts";
 import { limits } from "./limits.ts";
-import { countVarints, eachVarint, TensorProtoSchema, trulyUnknown, typedData, typedFields } from "./messages.ts";
+import { TensorProtoSchema, trulyUnknown, typedData, typedFields } from "./messages.ts";
+import { countVarints, eachVarint } from "./wire.ts";
 
 /** Gives bytes of an external file. Errors: a path that leaves the model's folder, a file that is missing or too short. */
 export type ExternalReader = (location: string, offset: number, length: number) => Uint8Array | LazyBytes;
