@@ -30,6 +30,8 @@ export const attr = (name: string, more: Init<typeof onnx.AttributeProtoSchema>)
 
 export const graphAttr = (name: string, g: onnx.GraphProto): onnx.AttributeProto => attr(name, { type: attributeType.GRAPH, g });
 
+export const tensor = (t: Init<typeof onnx.TensorProtoSchema>): onnx.TensorProto => create(onnx.TensorProtoSchema, t);
+
 /** A tensor of float_data. */
 export const floats = (name: string, dims: readonly number[], floatData: number[]): onnx.TensorProto =>
   create(onnx.TensorProtoSchema, { name, dims: dims.map(BigInt), dataType: 1, floatData });
