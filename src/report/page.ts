@@ -113,6 +113,8 @@ function section(g: Group, index: number, heading: boolean): string {
 
 /** The accuracy a result may lose and still be named as a finding, in points. */
 const tolerated = 1;
+/** How many times smaller or faster is worth a finding. */
+const worth = 1.1;
 
 function findings(g: Group, figures: readonly Figure[]): string {
   const quality = figures.find((f) => f.key === "accuracy");
@@ -134,7 +136,9 @@ function findings(g: Group, figures: readonly Figure[]): string {
     const f = figures.find((x) => x.key === key);
     const of = (row: Row) => f?.of(row.measured)?.value ?? Number.POSITIVE_INFINITY;
     const row = [...kept].sort((a, b) => of(a) - of(b))[0];
-    return f && row && of(row) < of(first) ? { row, text: f.change(f.of(first.measured)!, f.of(row.measured)!, row.measured) } : null;
+    const [was, is] = [f?.of(first.measured), row && f?.of(row.measured)];
+    const found = f && row && was && is && worth * is.value < was.value && verdict(f, was, is, row.measured) === "good";
+    return found ? { row, text: f.change(was, is, row.measured) } : null;
   };
   const download = best("brotli") ?? best("file");
   if (download) card("smallest to download", `${download.text} smaller`, download.row);
@@ -168,7 +172,12 @@ function charts(g: Group, figures: readonly Figure[], index: number): string {
     ...view("file", "file", "file, log scale", bytes),
     ...view("latency/50", "latency", "median latency, log scale", milliseconds),
   ];
-  if (!views.length) return "";
+  // Where nothing differs in cost there is no picture to draw.
+  const spread = (v: View) => {
+    const values = g.rows.flatMap((r) => v.figure.of(r.measured)?.value ?? []);
+    return Math.max(...values) / Math.min(...values);
+  };
+  if (!views.some((v) => spread(v) > worth)) return "";
   const id = (v: View) => `g${index}-${v.tab}`;
   const inputs = views.map((v, i) => `<input type="radio" name="g${index}" id="${id(v)}"${i ? "" : " checked"}>`);
   const labels = views.map((v) => `<label for="${id(v)}">${v.tab}</label>`);

@@ -6,9 +6,18 @@ export interface Column {
   readonly align?: "left" | "right";
 }
 
-/** Rows under their titles, two spaces between columns. A row that is null is a rule. Widths count characters as a terminal shows them (no wide ones are used). */
-export function table(columns: readonly Column[], rows: readonly (readonly string[] | null)[], indent = ""): string {
-  const widths = columns.map((c, i) => Math.max(length(c.title), ...rows.map((r) => length(r?.[i] ?? ""))));
+/**
+ * Rows under their titles (and a second line of titles), two spaces between columns. A row that is null is a rule. Widths count
+ * characters as a terminal shows them (no wide ones are used).
+ */
+export function table(
+  columns: readonly Column[],
+  rows: readonly (readonly string[] | null)[],
+  indent = "",
+  subtitles?: readonly string[],
+): string {
+  const heads = [columns.map((c) => c.title), ...(subtitles ? [subtitles] : [])];
+  const widths = columns.map((_, i) => Math.max(...[...heads, ...rows].map((r) => length(r?.[i] ?? ""))));
   const line = (cells: readonly string[]) =>
     indent +
     columns
@@ -20,7 +29,7 @@ export function table(columns: readonly Column[], rows: readonly (readonly strin
       .join("  ")
       .trimEnd();
   const rule = indent + widths.map((w) => "─".repeat(w)).join("──");
-  return [line(columns.map((c) => c.title)), rule, ...rows.map((r) => (r ? line(r) : rule))].join("\n");
+  return [...heads.map(line), rule, ...rows.map((r) => (r ? line(r) : rule))].join("\n");
 }
 
 function length(text: string): number {
