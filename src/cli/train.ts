@@ -128,7 +128,7 @@ async function run(path: string, options: Options): Promise<void> {
       ...(clipNorm === undefined ? {} : { clipNorm }),
       ...(options.batchStatistics ? { batchStatistics: true } : {}),
       ...(options.resume === undefined ? {} : { resume: readCheckpoint(readFileSync(options.resume), options.resume) }),
-      ...(validation ? { validation } : {}),
+      ...(validation ? { validation, metric: options.metric } : {}),
       ...(options.keepBest ? { keepBest: true } : {}),
       ...(patience === undefined ? {} : { patience }),
       ...(threads === undefined ? {} : { threads }),

@@ -48,7 +48,7 @@ export async function* predict(model: Model, data: Dataset, options: PredictOpti
 }
 
 /** The first `count` rows. */
-function rows(t: Tensor, count: number): Tensor {
+export function rows(t: Tensor, count: number): Tensor {
   const shape = [count, ...t.shape.slice(1)];
   if (t.strings) return { ...t, shape, strings: t.strings.slice(0, sizeOf(shape)) };
   return { dtype: t.dtype, shape, data: bytesOf(t).subarray(0, (sizeOf(shape) * dtypes[t.dtype].bits) / 8) };

@@ -2,6 +2,7 @@
 import type { Dataset } from "../data/dataset.ts";
 import { cloneModel, type Model } from "../ir/graph.ts";
 import type { Selector } from "../ir/select.ts";
+import type { Metric } from "../measure/accuracy.ts";
 import { channelBlock } from "../runtime/blocks.ts";
 import { inputsOf } from "../runtime/feeds.ts";
 import { open } from "../runtime/session.ts";
@@ -17,7 +18,7 @@ import { checkLabels, type Loss } from "./loss.ts";
 import { remember } from "./memory.ts";
 import { adam, type Optimizer } from "./optimizer.ts";
 import { constant, type Schedule } from "./schedule.ts";
-import { type Metric, type Score, validator } from "./validate.ts";
+import { type Score, validator } from "./validate.ts";
 import { writeBack } from "./weights.ts";
 
 export interface FitOptions {
@@ -43,8 +44,9 @@ export interface FitOptions {
   readonly clipNorm?: number;
   /** BatchNormalization by each batch's own statistics, the running ones following (training from scratch); default: frozen statistics. */
   readonly batchStatistics?: boolean;
-  /** Scored at the end of every epoch. */
+  /** Scored at the end of every epoch, or every so many steps. */
   readonly validation?: Dataset;
+  readonly evaluateEvery?: number;
   /** What is scored; default: accuracy where the loss has class labels, else the loss. */
   readonly metric?: Metric;
   /** End with the weights of the best score. */
@@ -84,8 +86,9 @@ export interface Step {
   checkpoint(): Checkpoint;
 }
 
-/** One epoch's figures. */
+/** One epoch's figures, or those of the steps between two evaluations. */
 export interface Epoch extends Partial<Score> {
+  /** Counted from 1. */
   readonly epoch: number;
   readonly step: number;
   /** Mean training loss of its steps. */
@@ -138,13 +141,13 @@ export async function fit(model: Model, options: FitOptions): Promise<Fitted> {
         loss: attached.loss.name,
         pairs: attached.pairs,
         weights: memory.weights,
-        ...(options.metric ? { metric: options.metric } : {}),
-        ...(threads ? { threads } : {}),
+        metric: options.metric,
+        threads,
       })
     : null;
   const block = await channelBlock();
   if (block) blockConvolutions(graph.model, block);
-  const session = await open(graph.model, { training: true, ...(threads ? { threads } : {}) });
+  const session = await open(graph.model, { training: true, threads });
   try {
     const run = session.bind(
       { ...memory.feeds, ...Object.fromEntries([...graph.arrays].map(([array, input]) => [input, feed.batch[array]!])) },
@@ -156,6 +159,7 @@ export async function fit(model: Model, options: FitOptions): Promise<Fitted> {
     const losses: number[] = [];
     const began = performance.now();
     const beganAt = course.step;
+    const periods = (steps: number) => Math.floor(options.evaluateEvery ? steps / options.evaluateEvery : (steps * size) / data.length);
     let stopped = false;
     while (course.step < of && !stopped) {
       const indices = feed.fill(course.step);
@@ -179,8 +183,8 @@ export async function fit(model: Model, options: FitOptions): Promise<Fitted> {
       losses.push(value);
       course.epochLoss += value;
 
-      const epoch = Math.floor((course.step * size) / data.length);
-      if (epoch > Math.floor(((course.step - 1) * size) / data.length) || course.step === of) {
+      const epoch = periods(course.step);
+      if (epoch > periods(course.step - 1) || course.step === of) {
         const since = course.step - (course.history.at(-1)?.step ?? 0);
         const score = await validate?.score();
         const entry: Epoch = { epoch: Math.max(1, epoch), step: course.step, loss: course.epochLoss / since, ...score };

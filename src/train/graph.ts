@@ -122,7 +122,7 @@ export async function trainingGraph(attached: WithLoss, sample: Batch, options: 
   const statistics = options.batchStatistics ? useBatchStatistics(base) : [];
   removeDead(base.graph);
   const feeds = Object.fromEntries([...arrays].map(([array, input]) => [input, sample[array]!]));
-  const model = await observeShapes(base, feeds, options.threads ? { threads: options.threads } : {});
+  const model = await observeShapes(base, feeds, { threads: options.threads });
   const { graph } = model;
   const here = (v: Value) => find(graph, v.name)!;
   const pairs = attached.pairs.map(({ array, target, output, classes }): TargetPair => {
@@ -160,10 +160,7 @@ export async function trainingGraph(attached: WithLoss, sample: Batch, options: 
   });
   for (const s of statistics) graph.addOutput(find(graph, s.output)!);
   const slots = live.map((v): Slot => ({ name: v.name, shape: v.data!.shape, initial: floatsOf(v.data!), gradient: null }));
-  for (const v of [...reached, ...live]) {
-    graph.setData(v, null);
-    if (!graph.inputs.includes(v)) graph.inputs.push(v);
-  }
+  for (const v of [...reached, ...live]) feedInstead(v);
   const names = new Set(reached.map((v) => v.name));
   return {
     model,
@@ -233,8 +230,14 @@ export function looksTrained(v: Value): boolean {
   return x.every((e) => Math.abs(e) < 1e4);
 }
 
+/** Turns an initializer into an input. */
+export function feedInstead(v: Value): void {
+  v.graph.setData(v, null);
+  if (!v.graph.inputs.includes(v)) v.graph.inputs.push(v);
+}
+
 /** Makes an initializer float32, with a Cast to what it was for its readers. */
-function asFloat32(model: Model, v: Value): void {
+export function asFloat32(model: Model, v: Value): void {
   const { dtype, shape } = v.data!;
   if (dtype === "float32") return;
   const cast = Build.of(model, "train").node("Cast", [v], { to: dtypes[dtype].code });
