@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { fromArrays } from "../data/dataset.ts";
 import { writeSafetensors } from "../data/safetensors.ts";
 import { check } from "../ir/check.ts";
-import { cloneModel, type Model, newModel } from "../ir/graph.ts";
+import { cloneModel, float, type Model, newModel, type Value } from "../ir/graph.ts";
 import { constantOf, find } from "../ir/walk.ts";
 import { mlp } from "../nets/mlp.ts";
 import { writeModel } from "../onnx/write.ts";
@@ -309,4 +309,31 @@ test("progress tells step, loss and time left", async () => {
   expect(lines.map((l) => l.step)).toEqual([1, 2, 3, 4, 5]);
   expect(lines.every((l) => l.of === 5 && l.left >= 0 && l.loss > 0)).toBe(true);
   expect(lines.at(-1)!.metric).toBeGreaterThanOrEqual(0);
+});
+
+test("a model of an old opset trains as it is: a clone is upgraded", async () => {
+  const model = newModel("old", 9, 4);
+  const { graph } = model;
+  const r = random(2);
+  const weight = (name: string, shape: number[]) =>
+    graph.initializer(name, tensor("float32", shape, r.fillNormal(new Float32Array(shape.reduce((a, b) => a * b)), 0.5)));
+  const x = graph.input("x", "float32", ["n", 2]);
+  const op = (type: string, inputs: Value[], attrs = {}) => graph.append(type, inputs, { attrs }).outputs[0]!;
+  const h = op("Dropout", [op("Relu", [op("Gemm", [x, weight("a", [2, 16]), weight("b", [16])])])], { ratio: float(0.25) });
+  const y = op("Softmax", [op("Gemm", [h, weight("c", [16, 3]), weight("d", [3])])], { axis: 1 });
+  y.type = { dtype: "float32", shape: ["n", 3] };
+  graph.addOutput(y);
+  const { history, trained } = await fit(model, {
+    data: blobs(200),
+    validation: blobs(100, 2),
+    loss: crossEntropy(),
+    optimizer: adam({ learningRate: 0.02 }),
+    epochs: 5,
+    batchSize: 16,
+    threads: 1,
+  });
+  expect(trained).toEqual(["a", "b", "c", "d"]);
+  expect(history.at(-1)!.metric).toBeGreaterThan(97);
+  expect([model.opsets.get(""), model.irVersion]).toEqual([9, 4]);
+  check(model);
 });
