@@ -1,12 +1,12 @@
 /** Checks a gradient rule: the gradient of Σ v·y for a random v, against central differences of y, element by element. */
-import { type AttrInput, newModel, type Value } from "../../src/ir/graph.ts";
+import { type AttrInput, type Model, newModel, type Value } from "../../src/ir/graph.ts";
 import { removeDead } from "../../src/ir/walk.ts";
 import { Build } from "../../src/ops/build.ts";
-import { open, type Session } from "../../src/runtime/session.ts";
+import { open, type SessionOptions } from "../../src/runtime/session.ts";
 import { observeShapes } from "../../src/runtime/shapes.ts";
 import { isFloat, sizeOf } from "../../src/tensor/dtype.ts";
 import { type Random, random } from "../../src/tensor/random.ts";
-import { numbersOf, type Tensor, tensor } from "../../src/tensor/tensor.ts";
+import { bytesOf, numbersOf, type Tensor, tensor } from "../../src/tensor/tensor.ts";
 import { grad } from "../../src/transform/grad.ts";
 
 /** A differentiated input: its shape, and optionally where its elements may lie; default (−2, 2) without zero and without ties. */
@@ -76,6 +76,10 @@ export interface Subject {
   readonly opset?: number;
   readonly domains?: readonly string[];
   readonly dtype: "float32" | "float64";
+  /** Step of the differences; default 2⁻¹⁰ in float64 and 2⁻⁶ in float32. */
+  readonly step?: number;
+  /** Level at which the gradient runs; default all, as training does. */
+  readonly optimization?: SessionOptions["optimization"];
   readonly inputs: readonly { readonly name: string; readonly value: Tensor }[];
   readonly build: (b: Build, inputs: readonly Value[]) => readonly Value[];
 }
@@ -105,44 +109,44 @@ export function subjectOf(row: Row, seed = 1): Subject {
   };
 }
 
-/** Runs the check with 1 and 2 threads. Errors: whatever grad() or the runtime say. */
-export async function gradcheck(subject: Subject, seed = 1): Promise<Result> {
+/** A graph and the one that has its gradient, for a cotangent drawn from `seed`. */
+interface Pair {
+  readonly forward: Model;
+  readonly outputs: readonly string[];
+  readonly backward: Model;
+  readonly feeds: Readonly<Record<string, Tensor>>;
+  readonly cotangents: readonly Float64Array[];
+}
+
+async function differentiate(subject: Subject, seed: number): Promise<Pair> {
   const { dtype, inputs } = subject;
   const r = random(seed, "cotangent");
-  // The steps: truncation goes with h⁴, rounding with ε/h.
-  const [h, tolerance] = dtype === "float64" ? [2 ** -10, 1e-7] : [2 ** -6, 2e-4];
-
   const forward = newModel("gradcheck", subject.opset ?? 17, 10);
   for (const d of subject.domains ?? []) forward.opsets.set(d, 1);
   const b = Build.of(forward);
   const xs = inputs.map(({ name, value }) => forward.graph.input(name, dtype, value.shape));
   for (const y of subject.build(b, xs)) forward.graph.addOutput(y);
-  const feeds: Record<string, Tensor> = Object.fromEntries(inputs.map(({ name, value }) => [name, value]));
+  const feeds = Object.fromEntries(inputs.map(({ name, value }) => [name, value]));
 
-  const model = await observeShapes(forward, feeds);
-  const g = model.graph;
+  const backward = await observeShapes(forward, feeds);
+  const g = backward.graph;
   const ys = g.outputs.filter((y) => isFloat(y.type!.dtype));
-  const back = Build.of(model, "loss");
-  const vs = ys.map((y) => r.fillNormal(new Float64Array(sizeOf(y.shape!))));
+  const back = Build.of(backward, "loss");
+  const cotangents = ys.map((y) => r.fillNormal(new Float64Array(sizeOf(y.shape!))));
   // Types of values that are made after the shapes were observed.
   const typed = (v: Value, shape: readonly number[]) => {
     v.type = { dtype, shape };
     return v;
   };
   const terms = ys.map((y, i) => {
-    const product = typed(back.mul(y, back.constant(tensor(dtype, y.shape!, vs[i]!))), y.shape!);
-    return typed(
-      back.sum(
-        product,
-        y.shape!.map((_, j) => j),
-      ),
-      [],
-    );
+    const shape = y.shape!;
+    const product = typed(back.mul(y, back.constant(tensor(dtype, shape, cotangents[i]!))), shape);
+    const axes = shape.map((_, j) => j);
+    return typed(back.sum(product, axes), []);
   });
   const loss = terms.slice(1).reduce((a, t) => typed(back.add(a, t), []), terms[0]!);
   const wrt = inputs.map(({ name }) => g.inputs.find((v) => v.name === name)!);
-  const gradients = grad(model, loss, wrt);
-  const outNames = ys.map((y) => y.name);
+  const gradients = grad(backward, loss, wrt);
   while (g.outputs.length) g.removeOutput(0);
   for (const w of wrt) {
     const c = gradients.get(w);
@@ -150,28 +154,45 @@ export async function gradcheck(subject: Subject, seed = 1): Promise<Result> {
     g.addOutput(back.op("Identity", [c]));
   }
   removeDead(g);
+  return { forward, outputs: ys.map((y) => y.name), backward, feeds, cotangents };
+}
 
-  const differences = await open(forward, { threads: 1, optimization: "disabled" });
-  const sessions: Session[] = [differences];
+async function run({ backward, feeds }: Pair, options: SessionOptions): Promise<Tensor[]> {
+  const s = await open(backward, { spinning: false, ...options });
+  const out = await s.run(feeds);
+  await s.release();
+  return backward.graph.outputs.map((o) => out[o.name]!);
+}
+
+/** The gradient with respect to each input, as one run gives it. */
+export async function gradientOf(subject: Subject, options: SessionOptions = {}, seed = 1): Promise<Tensor[]> {
+  return run(await differentiate(subject, seed), options);
+}
+
+/** Checks the gradients of runs with 1 and 2 threads, and that the same run gives the same bytes. Errors: whatever grad() or the runtime say. */
+export async function gradcheck(subject: Subject, seed = 1): Promise<Result> {
+  const { dtype, inputs, optimization = "all" } = subject;
+  const r = random(seed, "elements");
+  // The steps: truncation goes with h⁴, rounding with ε/h.
+  const [step, tolerance] = dtype === "float64" ? [2 ** -10, 1e-7] : [2 ** -6, 2e-4];
+  const h = subject.step ?? step;
+  const pair = await differentiate(subject, seed);
+  const found = [await run(pair, { threads: 1, optimization }), await run(pair, { threads: 2, optimization })];
+  const again = await run(pair, { threads: 2, optimization });
+  const unlike = again.findIndex((t, i) => Buffer.compare(bytesOf(t), bytesOf(found[1]![i]!)) !== 0);
+  if (unlike >= 0) return { error: Infinity, tolerance, worst: `${inputs[unlike]!.name} differs between two runs with 2 threads` };
+  const differences = await open(pair.forward, { threads: 1, optimization: "disabled" });
   try {
-    const found: Tensor[][] = [];
-    for (const threads of [1, 2]) {
-      const s = await open(model, { threads, spinning: false });
-      sessions.push(s);
-      const out = await s.run(feeds);
-      found.push(g.outputs.map((o) => out[o.name]!));
-    }
     const at = async (name: string, value: Tensor, i: number, by: number) => {
       const moved = Float64Array.from(numbersOf(value));
       moved[i]! += by;
-      const out = await differences.run({ ...feeds, [name]: tensor(dtype, value.shape, moved) }, outNames);
-      return outNames.map((n) => numbersOf(out[n]!));
+      const out = await differences.run({ ...pair.feeds, [name]: tensor(dtype, value.shape, moved) }, pair.outputs);
+      return pair.outputs.map((n) => numbersOf(out[n]!));
     };
     let [error, worst] = [0, "none"];
     for (const [k, { name, value }] of inputs.entries()) {
       const n = sizeOf(value.shape);
       const checked = n <= 48 ? Array.from({ length: n }, (_, i) => i) : Array.from(r.permutation(n).slice(0, 24));
-      const got = found.map((f) => numbersOf(f[k]!));
       const want: number[] = [];
       for (const i of checked) {
         const [p1, m1, p2, m2] = [
@@ -181,23 +202,24 @@ export async function gradcheck(subject: Subject, seed = 1): Promise<Result> {
           await at(name, value, i, -2 * h),
         ];
         let sum = 0;
-        for (const [o, v] of vs.entries())
+        for (const [o, v] of pair.cotangents.entries())
           for (let j = 0; j < v.length; j++) sum += v[j]! * (8 * (p1[o]![j]! - m1[o]![j]!) - (p2[o]![j]! - m2[o]![j]!));
         want.push(sum / (12 * h));
       }
       const scale = Math.max(1e-3, ...want.map(Math.abs));
-      for (const [t, f] of found.entries()) {
-        if (`${f[k]!.shape}` !== `${value.shape}`) return { error: Infinity, tolerance, worst: `${name} has shape [${f[k]!.shape}]` };
+      for (const [t, gradients] of found.entries()) {
+        const got = numbersOf(gradients[k]!);
+        if (`${gradients[k]!.shape}` !== `${value.shape}`)
+          return { error: Infinity, tolerance, worst: `${name} has shape [${gradients[k]!.shape}]` };
         checked.forEach((i, j) => {
-          const e = Math.abs(got[t]![i]! - want[j]!) / scale;
-          if (!(e <= error))
-            [error, worst] = [Number.isNaN(e) ? Infinity : e, `${name}[${i}], ${t + 1} threads: ${got[t]![i]} for ${want[j]}`];
+          const e = Math.abs(got[i]! - want[j]!) / scale;
+          if (!(e <= error)) [error, worst] = [Number.isNaN(e) ? Infinity : e, `${name}[${i}], ${t + 1} threads: ${got[i]} for ${want[j]}`];
         });
       }
     }
     return { error, tolerance, worst };
   } finally {
-    for (const s of sessions) await s.release();
+    await differences.release();
   }
 }
 
