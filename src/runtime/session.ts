@@ -7,6 +7,9 @@ import type { Model } from "../ir/graph.ts";
 import type { DType } from "../tensor/dtype.ts";
 import { Fault } from "../tensor/fault.ts";
 import { type Tensor, valuesOf, wrap } from "../tensor/tensor.ts";
+import { expectFit, type Port, passes, portOf, unpassable } from "./port.ts";
+
+export type { Port } from "./port.ts";
 
 /** The engine: "onnxruntime-node 1.30.0". */
 export const engine = `onnxruntime-${ort.backend} ${ort.version}`;
@@ -24,17 +27,13 @@ export interface SessionOptions {
   readonly config?: Readonly<Record<string, string>>;
 }
 
-export interface Port {
-  readonly name: string;
-  /** null: not a tensor, or a type without data in this runtime. */
-  readonly dtype: DType | null;
-  readonly shape: readonly (number | string | null)[];
-}
-
 export interface Session {
   readonly inputs: readonly Port[];
   readonly outputs: readonly Port[];
-  /** Runs once; `fetch` names the outputs wanted (default: all that are tensors). */
+  /**
+   * Runs once; `fetch` names the outputs wanted (default: all that are tensors); what `feeds` holds beside the inputs is left alone.
+   * Errors: an input that is missing or of another type or shape, one with a value inside the model, an output that is no tensor.
+   */
   run(feeds: Batch, fetch?: readonly string[]): Promise<Record<string, Tensor>>;
   /**
    * A run over fixed memory: tensors over `feeds` are read anew each time the result is called, and outputs are written into the
@@ -61,7 +60,9 @@ export async function open(model: Model | string, options: SessionOptions = {}):
   try {
     session = await ort.create(model, settings);
   } catch (e) {
-    throw new Fault("session", firstLine(e), { cause: e });
+    const port = /^Unsupported data type/.test(firstLine(e)) && typeof model !== "string" ? unpassable(model) : null;
+    const what = port && `"${port.name}" is ${port.type!.dtype}, which this runtime does not pass in or out; cast it inside the model`;
+    throw new Fault("session", what ?? firstLine(e), { cause: e });
   }
   const run = async (feeds: Record<string, ort.Tensor>, fetches: readonly string[] | Record<string, ort.Tensor>) => {
     try {
@@ -70,29 +71,41 @@ export async function open(model: Model | string, options: SessionOptions = {}):
       throw new Fault("session", firstLine(e), { cause: e });
     }
   };
-  const outputs = session.outputMetadata.map(port);
-  const tensors = outputs.flatMap((o) => (o.dtype ? [o.name] : []));
+  const inputs = session.inputMetadata.map(portOf);
+  const outputs = session.outputMetadata.map(portOf);
+  const tensors = outputs.filter(passes).map((o) => o.name);
+  const defaults = new Set(typeof model === "string" ? [] : model.graph.inputs.filter((v) => v.data).map((v) => v.name));
+  const fed = (feeds: Batch) => {
+    for (const name of Object.keys(feeds))
+      if (defaults.has(name))
+        throw new Fault("session", `input "${name}" has a value inside the model, which this runtime cannot override; set it in the model`);
+    const given: Record<string, ort.Tensor> = {};
+    for (const input of inputs) {
+      const t = feeds[input.name];
+      if (!t) throw new Fault("session", `input "${input.name}" was not given; the model takes ${inputs.map((i) => i.name).join(", ")}`);
+      expectFit("input", input, t);
+      given[input.name] = toOrt(t);
+    }
+    return given;
+  };
+  const byName = new Map(outputs.map((o) => [o.name, o]));
+  const output = (name: string) => {
+    const port = byName.get(name);
+    if (!port) throw new Fault("session", `there is no output "${name}"; the model gives ${outputs.map((o) => o.name).join(", ")}`);
+    if (!passes(port)) throw new Fault("session", `output "${name}" is no tensor, or of a type that this runtime does not hand out`);
+    return port;
+  };
   return {
-    inputs: session.inputMetadata.map(port),
+    inputs,
     outputs,
     async run(feeds, fetch = tensors) {
-      for (const name of fetch) {
-        const dtype = outputs.find((o) => o.name === name)?.dtype;
-        // The binding does not fail at these: it ends the process.
-        if (dtype === "int4" || dtype === "uint4")
-          throw new Fault("session", `output "${name}" is ${dtype}, which this runtime cannot hand out`);
-      }
-      const given: Record<string, ort.Tensor> = {};
-      for (const name of session.inputNames) {
-        const t = feeds[name];
-        if (!t) throw new Fault("session", `input "${name}" was not given; the model takes ${session.inputNames.join(", ")}`);
-        given[name] = toOrt(t);
-      }
-      const results = await run(given, fetch);
+      for (const name of fetch) output(name);
+      const results = await run(fed(feeds), fetch);
       return Object.fromEntries(fetch.map((name) => [name, fromOrt(results[name]!)]));
     },
     bind(feeds, into) {
-      const given = Object.fromEntries(Object.entries(feeds).map(([name, t]) => [name, toOrt(t)]));
+      const given = fed(feeds);
+      for (const [name, t] of Object.entries(into)) expectFit("output", output(name), t);
       if (ort.backend === "node") {
         const fetches = Object.fromEntries(Object.entries(into).map(([name, t]) => [name, toOrt(t)]));
         return async () => void (await run(given, fetches));
@@ -122,11 +135,6 @@ function nested(config: Record<string, string>): Record<string, unknown> {
 
 function firstLine(e: unknown): string {
   return (e instanceof Error ? e.message : String(e)).split("\n")[0]!;
-}
-
-function port(m: InferenceSession.ValueMetadata): Port {
-  if (!m.isTensor) return { name: m.name, dtype: null, shape: [] };
-  return { name: m.name, dtype: m.type as DType, shape: m.shape.map((d) => (d === "" ? null : d)) };
 }
 
 const decoder = new TextDecoder();
