@@ -41,7 +41,13 @@ export { columnNorm, type Histogram, histogram, minMax, percentile, secondMoment
 export { open, type Port, type Session, type SessionOptions } from "./runtime/session.ts";
 export { observeShapes, sampleFeeds } from "./runtime/shapes.ts";
 export * from "./techniques/index.ts";
-export { type Adapter, insert as insertAdapter, merge as mergeAdapter } from "./techniques/lora/adapter.ts";
+export {
+  type Adapter,
+  insert as insertAdapter,
+  merge as mergeAdapter,
+  scaled as scaledAdapter,
+  unmerge as unmergeAdapter,
+} from "./techniques/lora/adapter.ts";
 export { trainAdapter } from "./techniques/lora/lora.ts";
 export { readPeft, writePeft } from "./techniques/lora/peft.ts";
 export type { Context, Progress, Step, Technique } from "./techniques/technique.ts";

@@ -5,11 +5,12 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { writeNpz } from "../data/npz.ts";
 import { openData } from "../data/open.node.ts";
+import { find } from "../ir/walk.ts";
 import { accuracy, evaluate } from "../measure/accuracy.ts";
 import { mlp } from "../nets/mlp.ts";
 import { load, save } from "../onnx/file.ts";
 import { random } from "../tensor/random.ts";
-import { tensor } from "../tensor/tensor.ts";
+import { numbersOf, tensor } from "../tensor/tensor.ts";
 
 const root = join(import.meta.dirname, "../..");
 
@@ -142,7 +143,7 @@ test("wrong input is one line and exit code 1; wrong usage is 2; nothing is half
   expect(readdirSync(folder).sort()).toEqual([...before, "text.onnx", "wrong.json"].sort());
 }, 120_000);
 
-test("lora train writes PEFT's files and leaves the model, lora merge folds them in", async () => {
+test("lora train writes PEFT's files and leaves the model, lora merge folds them in, unmerge takes them out", async () => {
   const adapter = at("adapter");
   const before = readFileSync(net);
   const trained = await pith(
@@ -158,6 +159,15 @@ test("lora train writes PEFT's files and leaves the model, lora merge folds them
   expect([merged.code, merged.err]).toEqual([0, ""]);
   const scored = await evaluate(load(at("merged.onnx")), openData(at("data.npz")), accuracy());
   expect(scored.measurement.value).toBeGreaterThan(90);
+  const unmerged = await pith("lora", "unmerge", at("merged.onnx"), adapter, "-o", at("unmerged.onnx"));
+  expect([unmerged.code, unmerged.err]).toEqual([0, ""]);
+  const weights = (file: string) => Array.from(numbersOf(find(load(at(file)).graph, "fc1.weight")!.data!));
+  const [base, there, back] = [weights("net.onnx"), weights("merged.onnx"), weights("unmerged.onnx")];
+  const apart = (a: number[], b: number[]) => Math.max(...a.map((v, i) => Math.abs(v - b[i]!)));
+  expect(apart(there, base)).toBeGreaterThan(0.01);
+  expect(apart(back, base)).toBeLessThan(1e-6);
+  const uneven = await pith("lora", "merge", net, adapter, "-o", at("none.onnx"), "--weights", "1,2");
+  expect([uneven.code, uneven.err]).toEqual([2, "pith: usage: --weights needs a number for each of 1 adapters; got 1,2\n"]);
   const wrong = await pith("lora", "merge", net, folder, "-o", at("none.onnx"));
   expect([wrong.code, wrong.err]).toEqual([1, expect.stringMatching(/^pith: .* holds no adapter_config\.json[^\n]*\n$/)]);
 });

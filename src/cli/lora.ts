@@ -1,4 +1,4 @@
-/** pith lora: adapters in PEFT's files, trained and merged. */
+/** pith lora: adapters in PEFT's files, trained, merged and unmerged. */
 import { readFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { Command } from "commander";
@@ -9,7 +9,7 @@ import { contextOf } from "../recipe/compress.ts";
 import { comparison } from "../report/comparison.ts";
 import { bytes } from "../report/format.ts";
 import { lora } from "../techniques/index.ts";
-import { merge } from "../techniques/lora/adapter.ts";
+import { type Adapter, merge, scaled, unmerge } from "../techniques/lora/adapter.ts";
 import { type LoraParams, trainAdapter } from "../techniques/lora/lora.ts";
 import { configFile, readPeft, weightsFile, writePeft } from "../techniques/lora/peft.ts";
 import type { Technique } from "../techniques/technique.ts";
@@ -19,7 +19,7 @@ import { checkOutput, writeBytes } from "./output.ts";
 import { stepOf, withParams } from "./params.ts";
 import { progressLine } from "./progress.ts";
 import { print } from "./terminal.ts";
-import { Usage, whole } from "./usage.ts";
+import { parser, Usage, whole } from "./usage.ts";
 
 interface TrainOptions extends DataOptions, Readonly<Record<string, unknown>> {
   readonly output?: string;
@@ -42,14 +42,40 @@ withData(withParams(train, technique, ["merge"]), ["train", "data"])
   .option("--quiet", "no progress")
   .action(runTrain);
 
-const mergeCommand = new Command("merge")
-  .description("folds an adapter into the weights: the same file, adapted")
-  .argument("<base>", "an ONNX file")
-  .argument("<adapter>", `a folder with ${configFile} and ${weightsFile}, from here or from PEFT`)
-  .option("-o, --output <file>", "where the result goes")
-  .action(runMerge);
+interface FoldOptions {
+  readonly output?: string;
+  readonly weights?: readonly number[];
+}
 
-export const loraCommand = new Command("lora").description("low-rank adapters").addCommand(train).addCommand(mergeCommand);
+/** merge and unmerge differ in a sign. */
+function foldCommand(name: "merge" | "unmerge", description: string, model: string, fold: typeof merge): Command {
+  return new Command(name)
+    .description(description)
+    .argument(model, "an ONNX file")
+    .argument("<adapter...>", `folders with ${configFile} and ${weightsFile}, from here or from PEFT`)
+    .option("-o, --output <file>", "where the result goes")
+    .option("--weights <numbers>", "how much each adapter counts, e.g. 0.7,0.3 (default: 1 each)", parser(numbers))
+    .action((path: string, folders: readonly string[], options: FoldOptions) => runFold(name, fold, path, folders, options));
+}
+
+function numbers(text: string): readonly number[] {
+  const all = text.split(",").map((x) => (x.trim() ? Number(x) : Number.NaN));
+  if (!all.every(Number.isFinite)) throw new Fault("weights", `must be numbers with commas between them; got ${JSON.stringify(text)}`);
+  return all;
+}
+
+export const loraCommand = new Command("lora")
+  .description("low-rank adapters")
+  .addCommand(train)
+  .addCommand(foldCommand("merge", "folds adapters into the weights: the same file, adapted", "<base>", merge))
+  .addCommand(
+    foldCommand(
+      "unmerge",
+      "takes merged adapters out of the weights again (give the weights they were merged with): the base, exact up to float rounding; a tied weight that merging split stays split",
+      "<merged>",
+      unmerge,
+    ),
+  );
 
 async function runTrain(path: string, options: TrainOptions): Promise<void> {
   const { output, seed, threads } = options;
@@ -90,22 +116,27 @@ async function runTrain(path: string, options: TrainOptions): Promise<void> {
   }
 }
 
-function runMerge(path: string, folder: string, options: { readonly output?: string }): void {
-  const { output } = options;
-  if (output === undefined) throw new Usage("lora merge needs -o: where the result goes");
-  const files = [join(folder, configFile), join(folder, weightsFile)] as const;
-  checkOutput(output, [path, ...files]);
-  const [config, weights] = files.map((file) => {
-    try {
-      return readFileSync(file);
-    } catch (e) {
-      throw new Fault(folder, `holds no ${basename(file)} that can be read; a PEFT adapter's folder was expected`, { cause: e });
-    }
-  });
+function runFold(name: string, fold: typeof merge, path: string, folders: readonly string[], options: FoldOptions): void {
+  const { output, weights = folders.map(() => 1) } = options;
+  if (output === undefined) throw new Usage(`lora ${name} needs -o: where the result goes`);
+  if (weights.length !== folders.length) throw new Usage(`--weights needs a number for each of ${folders.length} adapters; got ${weights}`);
+  checkOutput(output, [path, ...folders.flatMap((f) => [join(f, configFile), join(f, weightsFile)])]);
+  const adapters = folders.map((folder, i) => scaled(openAdapter(folder), weights[i]!));
   const model = load(path);
-  for (const text of merge(model, readPeft(config!.toString("utf8"), weights!, folder))) print(`· ${text}`);
+  for (const adapter of adapters) for (const text of fold(model, adapter)) print(`· ${text}`);
   save(model, output);
   print(`wrote ${output} (${bytes(fileBytes(output))})`);
+}
+
+function openAdapter(folder: string): Adapter {
+  const [config, weights] = [configFile, weightsFile].map((file) => {
+    try {
+      return readFileSync(join(folder, file));
+    } catch (e) {
+      throw new Fault(folder, `holds no ${file} that can be read; a PEFT adapter's folder was expected`, { cause: e });
+    }
+  });
+  return readPeft(config!.toString("utf8"), weights!, folder);
 }
 
 async function scores(data: NonNullable<ReturnType<typeof dataFor>>, models: Readonly<Record<string, Model>>): Promise<string> {

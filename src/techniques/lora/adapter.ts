@@ -144,11 +144,31 @@ export function extract(model: Model, adapter: Adapter, inserted: readonly Inser
   return { ...adapter, pairs };
 }
 
+/** The adapter with its effect times `factor`: what several merged together are weighted by (PEFT's combination "cat"). */
+export function scaled(adapter: Adapter, factor: number): Adapter {
+  const times = (alpha: number) => alpha * factor;
+  return { ...adapter, alpha: times(adapter.alpha), pairs: adapter.pairs.map((p) => ({ ...p, alpha: times(p.alpha) })) };
+}
+
 /**
  * Folds an adapter into its layers: W + scaling · B·A, in float64, rounded once to the weight's own type. The graph keeps its form. A weight
  * that others read too (a tied embedding) is split first. Returns a line for each that was. Errors: layers missing or of another size.
  */
 export function merge(model: Model, adapter: Adapter): string[] {
+  return fold(model, adapter, 1);
+}
+
+/**
+ * Takes a merged adapter out of its layers again: W − scaling · B·A. Exact up to the two roundings, of merging and of this, to the weight's
+ * own type: a unit in the last place of the larger of merged and unmerged weight. A weight that merging split stays split. Errors as in
+ * {@link merge}; whether the adapter was ever merged cannot be told.
+ */
+export function unmerge(model: Model, adapter: Adapter): string[] {
+  return fold(model, adapter, -1);
+}
+
+function fold(model: Model, adapter: Adapter, sign: 1 | -1): string[] {
+  const done = sign > 0 ? "merged" : "unmerged";
   const notes: string[] = [];
   for (const { pair, target } of placed(model, adapter)) {
     const { weight, inputs, outputs, rowsAreOutputs } = target;
@@ -156,12 +176,12 @@ export function merge(model: Model, adapter: Adapter): string[] {
     const alphas = new Set(uses.map(({ node }) => (node.opType === "Gemm" ? (node.float("alpha") ?? 1) : 1)));
     const [alpha] = alphas;
     if (alphas.size !== 1 || !alpha)
-      throw new Fault("lora", `"${pair.module}" cannot be merged: its Gemm nodes scale by ${[...alphas].join(" and ")}`);
+      throw new Fault("lora", `"${pair.module}" cannot be ${done}: its Gemm nodes scale by ${[...alphas].join(" and ")}`);
     const rank = pair.a.shape[0]!;
     const a = numbersOf(pair.a);
     const b = numbersOf(pair.b);
     const w = Float64Array.from(numbersOf(value.data!));
-    const scaling = scalingOf(adapter, pair) / alpha;
+    const scaling = (sign * scalingOf(adapter, pair)) / alpha;
     for (let o = 0; o < outputs; o++) {
       for (let i = 0; i < inputs; i++) {
         let sum = 0;
@@ -176,7 +196,7 @@ export function merge(model: Model, adapter: Adapter): string[] {
       if (dropDefault(value.graph, value)) notes.push(`"${value.name}" is no longer an input that callers may override`);
       value.graph.setData(value, data);
     } else {
-      const own = value.graph.initializer(`${value.name}_merged`, data);
+      const own = value.graph.initializer(`${value.name}_${done}`, data);
       for (const use of uses) {
         const turned = () => use.node.graph.append("Transpose", [own], { attrs: { perm: [1, 0] } }).outputs[0]!;
         use.node.setInput(use.input, transposed(use) ? turned() : own);

@@ -22,7 +22,7 @@ import { crossEntropy } from "../../train/loss.ts";
 import { adam } from "../../train/optimizer.ts";
 import { liftConstants } from "../../transform/fold.ts";
 import type { Context } from "../technique.ts";
-import { type Adapter, insert, merge, newAdapter, scalingOf } from "./adapter.ts";
+import { type Adapter, insert, merge, newAdapter, scaled, scalingOf, unmerge } from "./adapter.ts";
 import { lora, trainAdapter } from "./lora.ts";
 import { readPeft, writePeft } from "./peft.ts";
 import { selectTargets, targetsOf } from "./target.ts";
@@ -191,6 +191,11 @@ describe("every spelling of a layer: merged equals beside", () => {
     // One rounding of sums of ten terms in the layer's own type.
     expect(distance(got, await run(beside, feeds))).toBeLessThan(dtype === "float16" ? 4e-3 : 2e-6);
     expect(distance(got, before)).toBeGreaterThan(0.05);
+    // Taken out again: two roundings of weights of at most about 3, half a unit in the last place each.
+    unmerge(merged, adapter);
+    const back = numbersOf(find(merged.graph, "layer.weight")!.data!);
+    const unit = dtype === "float16" ? 2 ** -9 : 2 ** -21;
+    expect(Math.max(...Array.from(back, (v, i) => Math.abs(v - numbersOf(w.data!)[i]!)))).toBeLessThanOrEqual(unit);
     // A zero adapter leaves every bit.
     merge(untouched, zero);
     expect(bytesOf(find(untouched.graph, "layer.weight")!.data!)).toEqual(bytesOf(w.data!));
@@ -208,7 +213,26 @@ describe("every spelling of a layer: merged equals beside", () => {
     expect(merge(model, adapter)).toEqual(['wte.weight is split in two: node "pith/Gather" reads it too']);
     check(model);
     expect(w.data).toEqual(noise(1, [6, 5]));
-    expect(find(model.graph, "wte.weight_merged")!.uses.size).toBe(1);
+    const split = find(model.graph, "wte.weight_merged")!;
+    expect(split.uses.size).toBe(1);
+    // The split weight is the module's still: unmerging finds it, and no other.
+    expect(unmerge(model, adapter)).toEqual([]);
+    expect(distance(Array.from(numbersOf(split.data!)), Array.from(numbersOf(w.data!)))).toBeLessThan(1e-6);
+    expect(w.data).toEqual(noise(1, [6, 5]));
+  });
+
+  test("several adapters: each with its weight, in any order; their sum beside the weights", () => {
+    const adapter = readPeft(config, weights);
+    const one = { ...adapter, pairs: adapter.pairs.filter((p) => p.module === "encoder.q") };
+    const [ab, ba, whole] = [exported(), exported(), exported()];
+    merge(ab, scaled(one, 0.25));
+    merge(ab, scaled(adapter, 0.75));
+    merge(ba, scaled(adapter, 0.75));
+    merge(ba, scaled(one, 0.25));
+    merge(whole, adapter);
+    const q = (model: Model) => Array.from(numbersOf(find(model.graph, "encoder.q.weight")!.data!));
+    expect(distance(q(ab), q(whole))).toBeLessThan(1e-6);
+    expect(distance(q(ba), q(ab))).toBeLessThan(1e-6);
   });
 
   test("weights in Constant nodes", async () => {

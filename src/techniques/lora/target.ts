@@ -44,10 +44,11 @@ export function targetsOf(model: Model): Target[] {
  * ("onnx::MatMul_123") but puts the module in the node's name: "/encoder/layer.0/q/MatMul".
  */
 function moduleOf(value: Value, { uses }: Weight): string {
-  if (value.name.endsWith(".weight")) return value.name.slice(0, -".weight".length);
+  const name = value.name.replace(/_(un)?merged$/, "");
+  if (name.endsWith(".weight")) return name.slice(0, -".weight".length);
   const node = uses[0]!.node.name;
   const path = node.startsWith("/") ? node.split("/").slice(1, -1) : [];
-  return path.length ? path.join(".") : value.name;
+  return path.length ? path.join(".") : name;
 }
 
 /** The targets a selector names, by module, node, weight or op type. Errors: none. */
