@@ -3,6 +3,7 @@ import type { AttrInput, Graph, Model, Node, Value } from "../ir/graph.ts";
 import { type DType, dtypes } from "../tensor/dtype.ts";
 import { Fault } from "../tensor/fault.ts";
 import { type Tensor, tensor } from "../tensor/tensor.ts";
+import { unbroadcast } from "./unbroadcast.ts";
 
 type Attrs = Readonly<Record<string, AttrInput>>;
 
@@ -116,22 +117,9 @@ export class Build {
     return this.reduce("ReduceSum", v, axes, keepdims);
   }
 
-  /** Undo broadcasting: sums `v` of shape `from` down to shape `to`. Leading axes go first as one [lead, rest] sum, which ONNX Runtime does fastest. */
+  /** Undo broadcasting: sums `v` of shape `from` down to shape `to`. */
   sumTo(v: Value, from: readonly number[], to: readonly number[]): Value {
-    const lead = from.length - to.length;
-    if (lead === 0 && from.every((d, i) => d === to[i])) return v;
-    let out = v;
-    let shape = [...from];
-    const rest = shape.slice(lead);
-    if (lead > 0) {
-      const n = shape.slice(0, lead).reduce((a, d) => a * d, 1);
-      const m = rest.reduce((a, d) => a * d, 1);
-      out = this.sum(lead === 1 && rest.length === 1 ? out : this.reshape(out, [n, m]), [0]);
-      if (rest.length !== 1) out = this.reshape(out, rest);
-      shape = rest;
-    }
-    const axes = shape.flatMap((d, i) => (d !== to[i] ? [i] : []));
-    return axes.length ? this.sum(out, axes, true) : out;
+    return unbroadcast(this, v, from, to);
   }
 }
 

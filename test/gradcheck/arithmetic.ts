@@ -26,6 +26,50 @@ export const rows: readonly Row[] = [
   { op: "Div", inputs: [[2, 3], positive(2, 3)] },
   { op: "Div", inputs: [[3], positive(2, 1)] },
   { op: "Div", inputs: [positive(4), 0], note: "shared" },
+  // Sums of many rows, in one stage and in two.
+  ...[
+    [128, 3],
+    [62, 3],
+    [61, 3],
+    [65, 3],
+    [67, 3],
+    [2, 40, 3],
+    [100, 2, 3],
+    [2, 3, 50, 3],
+  ].flatMap((shape): Row[] => [
+    { op: "Add", inputs: [shape, [3]], note: "bias" },
+    { op: "Mul", inputs: [[1], shape], note: "scale" },
+  ]),
+  {
+    op: "Mul",
+    inputs: [
+      [3, 4, 5, 2],
+      [1, 4, 1, 1],
+    ],
+    note: "by channel",
+  },
+  {
+    op: "Mul",
+    inputs: [
+      [3, 4, 5, 2],
+      [4, 1, 2],
+    ],
+  },
+  {
+    op: "Mul",
+    inputs: [
+      [70, 4, 5],
+      [1, 4, 1],
+    ],
+    note: "by channel",
+  },
+  {
+    op: "Mul",
+    inputs: [
+      [2, 1, 3],
+      [1, 1, 1, 1],
+    ],
+  },
   { op: "Neg", inputs: [[2, 3]] },
   { op: "Pow", inputs: [[2, 3], numbers([], 2)], note: "square" },
   { op: "Pow", inputs: [[2, 3], numbers([1], 3)], note: "cube" },
