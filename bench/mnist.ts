@@ -8,6 +8,7 @@ import { cpus } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { type Dataset, fromArrays } from "../src/data/dataset.ts";
+import { jitter } from "../src/data/jitter.ts";
 import { openData } from "../src/data/open.node.ts";
 import { preprocess } from "../src/data/preprocess.ts";
 import { split } from "../src/data/split.ts";
@@ -19,7 +20,7 @@ import { compress } from "../src/recipe/compress.ts";
 import { distill, lora, magnitude } from "../src/techniques/index.ts";
 import type { Step } from "../src/techniques/technique.ts";
 import { floatsOf, tensor } from "../src/tensor/tensor.ts";
-import { type FitOptions, fit } from "../src/train/fit.ts";
+import { fit } from "../src/train/fit.ts";
 import { crossEntropy } from "../src/train/loss.ts";
 import { adam } from "../src/train/optimizer.ts";
 import { cosine } from "../src/train/schedule.ts";
@@ -65,17 +66,26 @@ async function error(model: Model, data: Dataset): Promise<number> {
   return 100 - measurement.value;
 }
 
-type Training = Pick<FitOptions, "epochs" | "batchSize"> & { learningRate: number };
+interface Training {
+  readonly epochs: number;
+  readonly batchSize?: number;
+  readonly learningRate: number;
+  /** Every digit is moved anew each epoch, by up to so many pixels. */
+  readonly jitter?: number;
+}
 async function trained(model: Model, data: { train: Dataset; held: Dataset }, seed: number, t: Training): Promise<Model> {
+  const { epochs, batchSize = 128, jitter: by } = t;
+  const moved = by ? jitter(data.train, { by, times: epochs, size: [28, 28], seed }) : null;
   await fit(model, {
-    data: data.train,
+    data: moved ?? data.train,
+    epochs: moved ? 1 : epochs,
+    ...(moved ? { evaluateEvery: Math.ceil(data.train.length / batchSize) } : {}),
     validation: data.held,
     keepBest: true,
     loss: crossEntropy(),
     optimizer: adam({ learningRate: t.learningRate }),
     schedule: cosine(),
-    epochs: t.epochs!,
-    batchSize: t.batchSize ?? 128,
+    batchSize,
     seed,
     threads,
   });
@@ -124,7 +134,9 @@ const runs: Record<string, (seeds: number[]) => Promise<object>> = {
     for (const seed of seeds) {
       const data = parts(seed, true);
       errors.push(
-        round(await error(await trained(lenet5({ seed }), data, seed, { epochs: 12, batchSize: 64, learningRate: 1e-3 }), data.test)),
+        round(
+          await error(await trained(lenet5({ seed }), data, seed, { epochs: 12, batchSize: 64, learningRate: 1e-3, jitter: 1 }), data.test),
+        ),
       );
     }
     return { errors, median: median(errors) };

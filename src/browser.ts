@@ -3,6 +3,7 @@
 export { batches } from "./data/batches.ts";
 export { type Batch, type Dataset, fromArrays, fromFeeds, subset } from "./data/dataset.ts";
 export { readIdx, writeIdx } from "./data/idx.ts";
+export { jitter } from "./data/jitter.ts";
 export { readNpy, writeNpy } from "./data/npy.ts";
 export { readNpz, writeNpz } from "./data/npz.ts";
 export { choice, flag, int, number, optional, text } from "./data/params.ts";
