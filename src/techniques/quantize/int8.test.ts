@@ -399,3 +399,35 @@ describe("settings", () => {
     expect(distance(floatsOf(await run(model, { x })), floatsOf(await run(cnn, { x })))).toBeLessThan(0.03);
   });
 });
+
+describe("a model of an older opset is raised to what int8 needs", () => {
+  const old = net(
+    ["n", 4, 1],
+    (b, x, w) => {
+      const rows = b.op("Squeeze", [x], { axes: [2] });
+      return b.op("MatMul", [rows, w("w", normal("w", [4, 8]))]);
+    },
+    9,
+  );
+  const data = fromArrays({ x: normal("x", [64, 4, 1]) });
+  test.each([
+    ["dynamic", 11],
+    ["static", 13],
+  ] as const)("%s: opset %i", async (mode, opset) => {
+    const { model, notes } = await apply(old, { mode }, data);
+    expect(model.opsets.get("")).toBe(opset);
+    expect(notes).toContain(`opset 9 → ${opset}, which int8 needs`);
+    const [y, z] = [await run(old, data.take([0, 1, 2])), await run(model, data.take([0, 1, 2]))];
+    expect(distance(floatsOf(z), floatsOf(y))).toBeLessThan(0.03);
+  });
+  test("one that stays float keeps its opset", async () => {
+    const { model } = await apply(old, { smallest: 1000 });
+    expect(model.opsets.get("")).toBe(9);
+  });
+  test("what cannot be raised is named", async () => {
+    const strange = cloneModel(old);
+    const y = Build.of(strange).op("Frobnicate", [strange.graph.inputs[0]!]);
+    strange.graph.addOutput(y);
+    await expect(apply(strange, {})).rejects.toThrow(/int8: needs opset 11, the model has 9; upgrade: Frobnicate/);
+  });
+});

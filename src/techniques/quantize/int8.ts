@@ -8,6 +8,7 @@ import { sizeOf } from "../../tensor/dtype.ts";
 import { Fault } from "../../tensor/fault.ts";
 import { liftConstants } from "../../transform/fold.ts";
 import { fuse } from "../../transform/fuse.ts";
+import { upgrade } from "../../transform/upgrade.ts";
 import { type Context, defineTechnique } from "../technique.ts";
 import { planChain } from "./chain.ts";
 import { quantizeDynamically } from "./dynamic.ts";
@@ -64,11 +65,13 @@ async function apply(model: Model, p: Int8Params, context: Context): Promise<voi
   const selected = { include: p.include, ...(p.exclude ? { exclude: p.exclude } : {}) };
   const probe = cloneModel(model);
   liftConstants(probe);
-  if (layersOf(probe, selected).layers.length === 0) {
+  const candidates = layersOf(probe, selected).layers.map((l) => wayOf(l, p));
+  if (candidates.length === 0) {
     context.note("no Conv, Gemm or MatMul with constant float32 weights among the nodes selected; nothing was changed");
     return;
   }
   liftConstants(model);
+  raiseOpset(model, candidates.includes("static") ? 13 : candidates.includes("dynamic") ? 11 : 1, context.note);
   fuse(model, context.note);
   const before = readInitializers(model);
   const { layers, left } = layersOf(model, selected);
@@ -86,6 +89,18 @@ async function apply(model: Model, p: Int8Params, context: Context): Promise<voi
   const what = [...ops].map(([op, n]) => `${n} ${op}`).join(", ");
   context.note(`${done.length} of ${layers.length} layers in int8${what ? ` (${what})` : ""}`);
   for (const [why, names] of left) context.note(`stay float: ${listed(names)}: ${why}`);
+}
+
+/** DynamicQuantizeLinear came with opset 11, DequantizeLinear by channel with 13. */
+function raiseOpset(model: Model, to: number, note: Context["note"]): void {
+  const from = opsetOf(model);
+  if (from >= to) return;
+  try {
+    upgrade(model, to);
+  } catch (e) {
+    throw e instanceof Fault ? new Fault("int8", `needs opset ${to}, the model has ${from}; ${e.message}`, { cause: e }) : e;
+  }
+  note(`opset ${from} → ${to}, which int8 needs`);
 }
 
 const opsetOf = (model: Model) => model.opsets.get("") ?? 1;
