@@ -46,7 +46,7 @@ test("a page is self-contained and shows every run, its recipe and its notes", (
 test("other data makes a section of its own", () => {
   const html = page([run("a.onnx", 96.5, 1e5), run("b.onnx", 90, 1e5, { data: { name: "inverted digits", length: 100 } })]);
   expect(html.match(/<h2>/g)).toHaveLength(3);
-  expect(html).toContain("net.onnx on inverted digits");
+  expect(html).toContain("<h2>On inverted digits</h2>");
 });
 
 test("names are text, never markup", () => {

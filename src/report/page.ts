@@ -50,6 +50,9 @@ export function page(runs: readonly Run[], options: { readonly title?: string } 
   const title =
     options.title ??
     ((groups.length === 1 ? groups[0]!.title : [...new Set(runs.map((r) => r.model.name))].join(", ")) || "Nothing measured");
+  // One model on several data: its name stands above all.
+  const one = new Set(runs.map((r) => r.model.name)).size === 1;
+  const heading = (g: Group) => (groups.length === 1 ? "" : one && g.data ? `On ${g.data.name}` : g.title);
   const newest = runs
     .map((r) => r.date)
     .sort()
@@ -65,7 +68,7 @@ export function page(runs: readonly Run[], options: { readonly title?: string } 
 <body><main>
 <div class="brand"><b>pith</b><span>${[`${runs.length} ${runs.length === 1 ? "result" : "results"}`, newest && when(newest)].filter(Boolean).join(" · ")}</span></div>
 <h1>${escaped(title)}</h1>
-${groups.map((g, i) => section(g, i, groups.length > 1)).join("\n")}
+${groups.map((g, i) => section(g, i, heading(g))).join("\n")}
 ${machines(runs)}
 <footer>Made by pith ${escaped(runs[0]?.pith ?? "")}. Intervals are 95 %. Every result that was measured is shown, the disappointing ones too.</footer>
 </main></body>
@@ -98,11 +101,11 @@ function seriesOf(run: Run): string {
   return [...families][0] ?? "other";
 }
 
-function section(g: Group, index: number, heading: boolean): string {
+function section(g: Group, index: number, heading: string): string {
   const figures = figuresOf(g.rows.map((r) => r.measured));
   const on = g.data ? `Measured on ${grouped(g.data.length)} examples of ${escaped(g.data.name)}.` : "";
   return [
-    heading ? `<h2>${escaped(g.title)}</h2>` : "",
+    heading ? `<h2>${escaped(heading)}</h2>` : "",
     on ? `<p class="soft">${on}</p>` : "",
     findings(g, figures),
     charts(g, figures, index),
