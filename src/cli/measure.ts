@@ -71,7 +71,11 @@ async function run(paths: readonly string[], options: Options): Promise<void> {
     }
     const { processor, runtime } = host.machine();
     print(comparison(rows));
-    print(dim(`\n${[data ? `${data.length} examples` : "random inputs", `${options.threads} threads`, processor, runtime].join(" · ")}`));
+    print(
+      dim(
+        `\n${[data ? `${data.length} examples` : "random inputs", `${options.threads} ${options.threads === 1 ? "thread" : "threads"}`, processor, runtime].join(" · ")}`,
+      ),
+    );
   } finally {
     line.clear();
   }

@@ -38,7 +38,7 @@ export const show = new Command("show")
       return print(options.json ? JSON.stringify(selected(model, options.select), null, 2) : selection(model, options.select));
     if (options.graph) return print(printModel(model));
     const { model: shaped, shapes } = await withShapes(model, options.shape);
-    const summary = { ...summarize(shaped), ...portsOf(model) };
+    const summary = { ...summarize(shaped), ...declared(model, shaped) };
     const size = fileBytes(path);
     print(
       options.json
@@ -46,6 +46,13 @@ export const show = new Command("show")
         : text(basename(path), size, summary, shapes),
     );
   });
+
+/** Ports as the model declares them; where it says nothing, as they were seen. */
+function declared(model: Model, shaped: Model): Pick<Summary, "inputs" | "outputs"> {
+  const { inputs, outputs } = portsOf(model);
+  const seen = portsOf(shaped).outputs;
+  return { inputs, outputs: outputs.map((p, i) => (p.dtype ? p : seen[i]!)) };
+}
 
 type Shapes = Readonly<Record<string, readonly number[]>>;
 

@@ -41,3 +41,12 @@ test("what was not measured has no column, and metrics of one's own have one", (
   ]);
   expect(text.split("\n")[0]).toBe("model  characterError");
 });
+
+test("a figure measured under several conditions has a column for each, told apart below its title", () => {
+  const at = (batch: number) => m("latency", batch, { unit: "ms", at: { percentile: 50, batch, threads: 1 } });
+  const text = comparison([
+    { name: "a", measured: [at(1), at(32)] },
+    { name: "b", measured: [at(1), at(32)] },
+  ]);
+  expect(text.split("\n").slice(0, 2)).toEqual(["model   median    median", "       batch 1  batch 32"]);
+});

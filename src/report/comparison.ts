@@ -22,7 +22,7 @@ export function comparison(rows: readonly Row[], indent = ""): string {
     const found = rows.map((r) => f.of(r.measured));
     const n = f.quality && found.find((m) => m?.interval)?.n;
     columns.push({ title: f.title, align: "right" });
-    titles.push(n ? `n = ${grouped(n)}` : "");
+    titles.push([f.condition, n ? `n = ${grouped(n)}` : ""].filter(Boolean).join(", "));
     const [base] = found;
     found.forEach((m, i) => {
       figures[i]!.push(m ? f.text(m) : "");

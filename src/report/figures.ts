@@ -6,6 +6,8 @@ export interface Figure {
   /** The metric, with its condition where it is measured under several: "latency/50/batch 32". */
   readonly key: string;
   readonly title: string;
+  /** What tells it from others of its title, "batch 32"; else "". */
+  readonly condition: string;
   /** Finds the figure among a model's measurements. */
   readonly of: (all: readonly Measurement[]) => Measurement | undefined;
   readonly text: (m: Measurement) => string;
@@ -85,7 +87,8 @@ export function figuresOf(rows: readonly (readonly Measurement[])[]): Figure[] {
         return [
           {
             key: several ? `${metric}/${variant}` : metric,
-            title: several ? `${kind.title}, ${variant}` : kind.title,
+            title: kind.title,
+            condition: differing([...variants.values()], variants.get(variant)!),
             of,
             text: kind.text,
             better: kind.better,
@@ -96,6 +99,17 @@ export function figuresOf(rows: readonly (readonly Measurement[])[]): Figure[] {
         ];
       });
     });
+}
+
+/** The figure of that metric; of several conditions the first. */
+export function figureOf(figures: readonly Figure[], metric: string): Figure | undefined {
+  return figures.find((f) => f.key === metric || f.key.startsWith(`${metric}/`));
+}
+
+/** The conditions of `m` in which not all of `all` agree. */
+function differing(all: readonly Measurement[], m: Measurement): string {
+  const keys = (["batch", "concurrency"] as const).filter((k) => new Set(all.map((x) => x.at?.[k])).size > 1);
+  return keys.flatMap((k) => (m.at?.[k] === undefined ? [] : [`${k} ${m.at[k]}`])).join(", ");
 }
 
 /** "3.92×" smaller or faster; "−0.31" points of a metric, from the paired comparison where there is one. */
