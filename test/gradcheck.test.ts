@@ -6,6 +6,7 @@ import * as arithmetic from "./gradcheck/arithmetic.ts";
 import { gradcheck, nameOf, type Row, subjectOf } from "./gradcheck/check.ts";
 import * as gather from "./gradcheck/gather.ts";
 import * as linear from "./gradcheck/linear.ts";
+import * as loss from "./gradcheck/loss.ts";
 import * as math from "./gradcheck/math.ts";
 import * as microsoft from "./gradcheck/microsoft.ts";
 import * as normalization from "./gradcheck/normalization.ts";
@@ -13,9 +14,19 @@ import * as reduction from "./gradcheck/reduction.ts";
 import * as shape from "./gradcheck/shape.ts";
 import * as windows from "./gradcheck/windows.ts";
 
-const rows: readonly Row[] = [activation, arithmetic, gather, linear, math, microsoft, normalization, reduction, shape, windows].flatMap(
-  (f) => f.rows,
-);
+const rows: readonly Row[] = [
+  activation,
+  arithmetic,
+  gather,
+  linear,
+  loss,
+  math,
+  microsoft,
+  normalization,
+  reduction,
+  shape,
+  windows,
+].flatMap((f) => f.rows);
 
 test.for(rows.map((r) => [nameOf(r), r] as const))("%s", async ([, row]) => {
   const { error, tolerance, worst } = await gradcheck(subjectOf(row));

@@ -33,6 +33,11 @@ export const Selu = unary((p) => {
 });
 export const ThresholdedRelu = unary((p) => p.b.where(above(p, p.node.float("alpha") ?? 1), p.g, p.k(0)));
 
+/** x moved towards zero by `bias` where |x| > lambd, else 0. */
+export const Shrink = unary(({ b, node, x, g, k }) =>
+  b.mul(g, b.cast(b.op("Greater", [b.op("Abs", [x]), k(node.float("lambd") ?? 0.5)]), dtypeOf(x))),
+);
+
 /** Inputs: x, and a slope that broadcasts to it. */
 export const PRelu: Op = {
   vjp({ node, g: [g], needs, b }) {

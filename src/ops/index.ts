@@ -8,6 +8,7 @@ import * as einsum from "./einsum.ts";
 import * as gather from "./gather.ts";
 import * as linear from "./linear.ts";
 import * as logic from "./logic.ts";
+import * as loss from "./loss.ts";
 import * as math from "./math.ts";
 import * as microsoft from "./microsoft.ts";
 import * as normalization from "./normalization.ts";
@@ -32,6 +33,7 @@ const families: Readonly<Record<string, readonly Readonly<Record<string, Op>>[]>
     gather,
     linear,
     logic,
+    loss,
     math,
     normalization,
     pad,

@@ -1,9 +1,9 @@
 /** Normalizations over a sample's own elements (those over the batch are in their own file). */
-import type { Node, Value } from "../ir/graph.ts";
+import type { Value } from "../ir/graph.ts";
 import { sizeOf } from "../tensor/dtype.ts";
 import { dtypeOf, shapeOf } from "./build.ts";
 import type { Op, VjpArgs } from "./op.ts";
-import { axisOf, input, output, refused, unary } from "./rule.ts";
+import { axisOf, input, output, unary } from "./rule.ts";
 import { normalized, standardized, undo } from "./standardize.ts";
 
 const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i);
@@ -19,24 +19,30 @@ function affine({ node, needs, b }: VjpArgs, g: Value, xhat: Value, shape: reado
 
 const epsilonOf = ({ node, b }: VjpArgs) => b.scalar(node.float("epsilon") ?? 1e-5, dtypeOf(input(node, 0)));
 
-function onlyFirst(node: Node, g: readonly (Value | null)[]): Value {
-  if (!g[0] || g.slice(1).some((c) => c)) throw refused(node, "a gradient flows into its statistics");
-  return g[0];
-}
-
-/** x̂·scale + bias over the axes from `axis` on; the statistics are the op's own outputs. */
+/**
+ * x̂·scale + bias over the axes from `axis` on; the statistics are the op's own outputs. Where gradients flow into those:
+ * ∂mean/∂x = 1/n, ∂inv/∂x = −inv²·x̂/n.
+ */
 export const LayerNormalization: Op = {
   vjp(args) {
     const { node, needs, b } = args;
-    const g = onlyFirst(node, args.g);
     const [x, scale] = [input(node, 0), input(node, 1)];
     const shape = shapeOf(x);
+    const dtype = dtypeOf(x);
     const axes = range(axisOf(node.int("axis") ?? -1, shape.length), shape.length);
     // They are float32 whatever x is.
-    const own = (v: Value) => (dtypeOf(x) === "float32" ? v : b.cast(v, dtypeOf(x)));
+    const own = (v: Value) => (dtype === "float32" ? v : b.cast(v, dtype));
     const [mean, inv] = [own(output(node, 1)), own(output(node, 2))];
     const xhat = b.mul(b.sub(x, mean), inv);
-    return [needs[0] ? undo(b, b.mul(g, scale), xhat, inv, axes, true) : null, ...affine(args, g, xhat, shape)];
+    const [g, gMean, gInv] = [args.g[0], args.g[1] ? own(args.g[1]) : null, args.g[2] ? own(args.g[2]) : null];
+    const share = b.scalar(1 / sizeOf(axes.map((a) => shape[a]!)), dtype);
+    const parts = [
+      g ? undo(b, b.mul(g, scale), xhat, inv, axes, true) : null,
+      gMean ? b.expand(b.mul(gMean, share), shape) : null,
+      gInv ? b.neg(b.mul(b.mul(gInv, b.mul(b.mul(inv, inv), share)), xhat)) : null,
+    ].filter((v) => v !== null);
+    const dx = needs[0] ? parts.reduce((p, q) => b.add(p, q)) : null;
+    return [dx, ...(g ? affine(args, g, xhat, shape) : [])];
   },
 };
 

@@ -52,16 +52,18 @@ export const Concat: Op = {
 export const Split: Op = {
   vjp({ node, g, b }) {
     const x = input(node, 0);
-    const axis = axisOf(node.int("axis") ?? 0, shapeOf(x).length);
+    const shape = shapeOf(x);
+    const axis = axisOf(node.int("axis") ?? 0, shape.length);
+    const sizes = node.outputs.map((o) => shapeOf(o!)[axis]!);
+    const resized = (n: number, rest: readonly number[]) => rest.map((d, i) => (i === axis ? n : d));
     const given = g.flatMap((c, i) => (c ? [i] : []));
     if (given.length === 1) {
-      const sizes = node.outputs.map((o) => shapeOf(o!)[axis]!);
-      const before = sizes.slice(0, given[0]!).reduce((a, d) => a + d, 0);
-      const after = sizes.slice(given[0]! + 1).reduce((a, d) => a + d, 0);
-      const along = (n: number) => shapeOf(x).map((_, i) => (i === axis ? n : 0));
-      return [b.pad(g[given[0]!]!, along(before), along(after))];
+      const [at] = given as [number];
+      const total = (xs: readonly number[]) => xs.reduce((a, d) => a + d, 0);
+      const none = shape.map(() => 0);
+      return [b.pad(g[at]!, resized(total(sizes.slice(0, at)), none), resized(total(sizes.slice(at + 1)), none))];
     }
-    const parts = g.map((c, i) => c ?? b.zeros(shapeOf(node.outputs[i]!), dtypeOf(x)));
+    const parts = g.map((c, i) => c ?? b.zeros(resized(sizes[i]!, shape), dtypeOf(x)));
     return [b.op("Concat", parts, { axis })];
   },
 };

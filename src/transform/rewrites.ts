@@ -127,7 +127,7 @@ const alongOneAxis: Rewrite = (node, b) => {
 const resize11: Rewrite = (node, b) => {
   const scales = node.inputs[1];
   const values = constantOf(scales);
-  if ((node.string("mode") ?? "nearest") === "nearest") {
+  if ((node.string("mode") ?? "nearest") === "nearest" && !node.attrs.has("nearest_mode")) {
     const s = values ? [...numbersOf(values)] : null;
     if (!s || (s.some((x) => x > 1) && s.some((x) => x < 1)))
       throw stuck(node, "rounds by its scales, which must be constant, and all up or all down, to be written for opset 11");
@@ -286,8 +286,11 @@ export const rewrites: Readonly<Record<string, Rewrite>> = {
     if (scales?.type !== "floats") throw stuck(node, "has no scales");
     node.setInput(1, b.constant(tensor("float32", [scales.value.length], scales.value)));
   },
-  "Upsample 10": (node) => {
+  "Upsample 10": (node, b) => {
     if (node.string("mode") === "bilinear") node.attrs.set("mode", { type: "string", value: "linear" });
+    // It only ever goes up: what Resize 11 needs to be told, and 10 does not have.
+    if ((node.string("mode") ?? "nearest") === "nearest" && b.opset > 10)
+      node.attrs.set("nearest_mode", { type: "string", value: "floor" });
     node.opType = "Resize";
   },
 };

@@ -170,6 +170,17 @@ describe.for(cases.map((c) => [`${c.op} of opset ${c.opset} ${JSON.stringify(c.a
   });
 });
 
+test("Upsample goes up whatever its scales, known or not", async () => {
+  const model = newModel("computed", 9, 4);
+  const x = model.graph.input("x", "float32", image.shape);
+  const scales = model.graph.input("scales", "float32", [4]);
+  model.graph.addOutput(Build.of(model).op("Upsample", [x, scales], { mode: "nearest" }));
+  const feeds = { x: image, scales: tensor("float32", [4], [1, 1, 1.4, 2]) };
+  const before = await run(model, feeds);
+  upgrade(model, 19);
+  expect(await run(model, feeds)).toEqual(before);
+});
+
 /** One node on x [2, 3, 4, 6], too old for ONNX Runtime to run before. */
 function old(opset: number, op: string, rest: readonly Tensor[], attrs: Readonly<Record<string, AttrInput>>) {
   const model = newModel("old", opset, 3);

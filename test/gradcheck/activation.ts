@@ -36,6 +36,8 @@ export const rows: readonly Row[] = [
       [2, 3],
     ],
   },
+  { op: "Shrink", inputs: [x] },
+  { op: "Shrink", inputs: [x], attrs: { bias: float(0.3), lambd: float(0.6) } },
   { op: "Softmax", inputs: [[2, 5]] },
   { op: "Softmax", inputs: [[2, 3, 2]], attrs: { axis: 1 } },
   { op: "LogSoftmax", inputs: [[2, 5]] },

@@ -45,7 +45,7 @@ const isTensor = (x: Row["inputs"][number]): x is Tensor => typeof x === "object
 const single = new Set(
   (
     "Acos Acosh Asin Asinh Atan Atanh BiasGelu Celu Cosh Elu Erf FastGelu FusedMatMul Gelu GroupNormalization HardSigmoid HardSwish " +
-    "InstanceNormalization LayerNormalization Mean MeanVarianceNormalization Mish QuickGelu Selu Sinh SkipLayerNormalization " +
+    "InstanceNormalization LayerNormalization Mean MeanVarianceNormalization Mish QuickGelu Selu Shrink Sinh SkipLayerNormalization " +
     "SkipSimplifiedLayerNormalization Softplus Softsign Tan ThresholdedRelu"
   ).split(" "),
 );
@@ -157,16 +157,21 @@ async function differentiate(subject: Subject, seed: number): Promise<Pair> {
   return { forward, outputs: ys.map((y) => y.name), backward, feeds, cotangents };
 }
 
-async function run({ backward, feeds }: Pair, options: SessionOptions): Promise<Tensor[]> {
+/** The gradients that each of `times` runs of one session gives. */
+async function run({ backward, feeds }: Pair, options: SessionOptions, times = 1): Promise<Tensor[][]> {
   const s = await open(backward, { spinning: false, ...options });
-  const out = await s.run(feeds);
+  const results: Tensor[][] = [];
+  for (let i = 0; i < times; i++) {
+    const out = await s.run(feeds);
+    results.push(backward.graph.outputs.map((o) => out[o.name]!));
+  }
   await s.release();
-  return backward.graph.outputs.map((o) => out[o.name]!);
+  return results;
 }
 
 /** The gradient with respect to each input, as one run gives it. */
 export async function gradientOf(subject: Subject, options: SessionOptions = {}, seed = 1): Promise<Tensor[]> {
-  return run(await differentiate(subject, seed), options);
+  return (await run(await differentiate(subject, seed), options))[0]!;
 }
 
 /** Checks the gradients of runs with 1 and 2 threads, and that the same run gives the same bytes. Errors: whatever grad() or the runtime say. */
@@ -177,9 +182,10 @@ export async function gradcheck(subject: Subject, seed = 1): Promise<Result> {
   const [step, tolerance] = dtype === "float64" ? [2 ** -10, 1e-7] : [2 ** -6, 2e-4];
   const h = subject.step ?? step;
   const pair = await differentiate(subject, seed);
-  const found = [await run(pair, { threads: 1, optimization }), await run(pair, { threads: 2, optimization })];
-  const again = await run(pair, { threads: 2, optimization });
-  const unlike = again.findIndex((t, i) => Buffer.compare(bytesOf(t), bytesOf(found[1]![i]!)) !== 0);
+  const [one] = await run(pair, { threads: 1, optimization });
+  const [two, again] = await run(pair, { threads: 2, optimization }, 2);
+  const found = [one!, two!];
+  const unlike = again!.findIndex((t, i) => Buffer.compare(bytesOf(t), bytesOf(two![i]!)) !== 0);
   if (unlike >= 0) return { error: Infinity, tolerance, worst: `${inputs[unlike]!.name} differs between two runs with 2 threads` };
   const differences = await open(pair.forward, { threads: 1, optimization: "disabled" });
   try {

@@ -11,6 +11,7 @@ export const rows: readonly Row[] = [
     ],
     attrs: { axis: 1, epsilon: float(0.1) },
   },
+  { op: "LayerNormalization", inputs: [[2, 5], [5], [5]], outputs: 3, note: "through the statistics" },
   { op: "RMSNormalization", opset: 23, inputs: [[2, 5], [5]] },
   {
     op: "RMSNormalization",
