@@ -14,7 +14,7 @@ import { type DataOptions, dataFor, dataName, withData, withMetric } from "./dat
 import { checkOutput, writeBytes } from "./output.ts";
 import { progressLine } from "./progress.ts";
 import { dim, print } from "./terminal.ts";
-import { amount, Usage, whole } from "./usage.ts";
+import { amount, repeated, shape, Usage, whole } from "./usage.ts";
 
 export interface ApplyOptions extends DataOptions {
   readonly output?: string;
@@ -25,6 +25,7 @@ export interface ApplyOptions extends DataOptions {
   readonly maxDrop?: number;
   readonly seed?: number;
   readonly threads?: number;
+  readonly shape?: readonly (readonly [string, readonly number[]])[];
   readonly report?: string;
   readonly json?: string;
   readonly measure: boolean;
@@ -38,6 +39,11 @@ export function withApply(command: Command): Command {
     .option("--max-drop <points>", "write nothing if the metric loses more, on a fifth of the training examples held out", amount(0))
     .option("--seed <number>", "same input, steps, data and seed: same bytes (default: the recipe's, or 0)", whole(0))
     .option("--threads <number>", "threads to compress and measure with (default: all cores, and 1 for latency)", whole(1))
+    .option(
+      "--shape <name=1x3x48x320>",
+      "an input's shape to measure with, where the model leaves it open and there is no --data",
+      repeated(shape),
+    )
     .option("--report <file>", "the result as an HTML page")
     .option("--json <file>", "the record of the run as JSON")
     .option("--no-measure", "do not measure the result")
@@ -67,7 +73,14 @@ export async function applySteps(
       ...(options.seed === undefined ? {} : { seed: options.seed }),
       ...(options.metric ? { metric: options.metric } : {}),
       ...(threads ? { threads } : {}),
-      measure: options.measure ? { seconds: 1, concurrency: [1], ...(threads ? { threads } : {}) } : null,
+      measure: options.measure
+        ? {
+            seconds: 1,
+            concurrency: [1],
+            ...(threads ? { threads } : {}),
+            ...(options.shape ? { shape: Object.fromEntries(options.shape) } : {}),
+          }
+        : null,
       names: { model: basename(path), result: basename(output), ...(options.data ? { data: dataName(options.data) } : {}) },
       progress: line.show,
     });
@@ -96,6 +109,7 @@ function record(run: Run): string {
     const { metric, before, after, n, maxDrop } = run.gate;
     lines.push(`gate: ${metric} ${before.toFixed(2)} → ${after.toFixed(2)} on ${n} validation examples; at most ${maxDrop} may be lost`);
   }
+  if (run.unmeasured) lines.push("", `not measured: ${run.unmeasured}`);
   if (run.before.length)
     lines.push(
       "",

@@ -2,9 +2,10 @@ import { createHash } from "node:crypto";
 import { expect, test } from "vitest";
 import { fromArrays } from "../data/dataset.ts";
 import { number } from "../data/params.ts";
-import { cloneModel, type Model } from "../ir/graph.ts";
+import { cloneModel, type Model, newModel } from "../ir/graph.ts";
 import { mlp } from "../nets/mlp.ts";
 import { writeModel } from "../onnx/write.ts";
+import { Build } from "../ops/build.ts";
 import { defineTechnique } from "../techniques/technique.ts";
 import { random } from "../tensor/random.ts";
 import { numbersOf, tensor } from "../tensor/tensor.ts";
@@ -110,6 +111,30 @@ test("the gate decides on held-out training examples, never on the test data", a
   await expect(compress(model, [scaleBy()], { measure: null, data, maxDrop: 0.5 })).rejects.toThrow(
     'gate: a greatest drop of accuracy needs training, calibration or validation examples with "labels"',
   );
+});
+
+test("a model that does not run on made-up inputs is compressed all the same; a result that does not run is an error", async () => {
+  const picky = newModel("picky");
+  const b = Build.of(picky);
+  const x = picky.graph.input("x", "float32", ["n", "m"]);
+  const w = picky.graph.initializer("w", tensor("float32", [4, 3], new Float32Array(12).fill(1)));
+  picky.graph.addOutput(b.matmul(x, w));
+  const { run } = await compress(picky, [scaleBy({ by: 2 })], { measure: { seconds: 0 } });
+  expect([run.before, run.after]).toEqual([[], []]);
+  expect(run.unmeasured).toContain("give a shape it takes, e.g. --shape x=1x32");
+  const broken = defineTechnique({
+    technique: "broken",
+    family: "prune",
+    doc: "For this test.",
+    paper: "none",
+    params: {},
+    neutral: { none: "it breaks every model" },
+    async apply(m) {
+      const { value } = weightsOf(m)[0]!;
+      value.graph.setData(value, tensor("float32", [5, 3], new Float32Array(15)));
+    },
+  });
+  await expect(compress(picky, [broken()], { measure: { seconds: 0, shape: { x: [1, 4] } } })).rejects.toThrow("broken");
 });
 
 test("before and after are measured on the test data", async () => {

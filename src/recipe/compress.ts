@@ -6,7 +6,8 @@ import { check } from "../ir/check.ts";
 import { cloneModel, type Model } from "../ir/graph.ts";
 import { removeDead } from "../ir/walk.ts";
 import { accuracy, evaluate, type Metric } from "../measure/accuracy.ts";
-import { type MeasureOptions, measureModels } from "../measure/measure.ts";
+import { type Measured, type MeasureOptions, measureModels } from "../measure/measure.ts";
+import { observeShapes, sampleFeeds } from "../runtime/shapes.ts";
 import type { Context, Progress, Step } from "../techniques/technique.ts";
 import { Fault } from "../tensor/fault.ts";
 import { fingerprint } from "./fingerprint.ts";
@@ -97,21 +98,18 @@ export async function compress(
   const gate = maxDrop === null ? null : await decide(model, current, validation!, metric, maxDrop, threads);
   const result = names.result ?? (steps.map((s) => stepText(s)).join(" + ") || "unchanged");
   const original = names.model ?? (model.graph.name || "model");
-  const [before = [], after = []] =
-    options.measure === null
-      ? []
-      : await measureModels(
-          [
-            { name: original, model },
-            { name: result, model: current },
-          ],
-          {
-            ...options.measure,
-            data,
-            ...(options.metric ? { metric } : {}),
-            progress: (what, step, of) => progress({ what: `measuring ${what}`, step, of }),
-          },
-        );
+  const models = [
+    { name: original, model },
+    { name: result, model: current },
+  ] as const;
+  const measuring: MeasureOptions = {
+    ...options.measure,
+    data,
+    ...(options.metric ? { metric } : {}),
+    progress: (what, step, of) => progress({ what: `measuring ${what}`, step, of }),
+  };
+  const { figures, unmeasured } = options.measure === null ? nothing : await measureBoth(models, measuring);
+  const [before = [], after = []] = figures;
   const run: Run = {
     pith: version,
     date: new Date().toISOString(),
@@ -125,8 +123,28 @@ export async function compress(
     steps: records,
     gate,
     after,
+    unmeasured,
   };
   return { model: current, run };
+}
+
+const nothing = { figures: [], unmeasured: null } as const;
+
+/** Without data inputs are made up, and some models do not run on such: that is no reason to lose the result. */
+async function measureBoth(models: readonly [Measured, Measured], options: MeasureOptions) {
+  try {
+    return { figures: await measureModels(models, options), unmeasured: null };
+  } catch (e) {
+    if (options.data || !(e instanceof Fault)) throw e;
+    const [{ model }] = models;
+    try {
+      await observeShapes(model, sampleFeeds(model, { ...(options.shape ? { shape: options.shape } : {}) }));
+    } catch (cause) {
+      if (cause instanceof Fault) return { figures: [], unmeasured: cause.message };
+    }
+    // The original runs, so the result is to blame.
+    throw e;
+  }
 }
 
 /** What there is to train, to calibrate and to decide on. */

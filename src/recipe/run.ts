@@ -35,8 +35,11 @@ export interface Run {
   /** What it was measured on; null: nothing was. */
   readonly data: { readonly name: string; readonly length: number } | null;
   readonly machine: Readonly<Record<string, string | number>>;
+  /** Empty where nothing was measured. */
   readonly before: readonly Measurement[];
   readonly steps: readonly StepRecord[];
   readonly gate: Gate | null;
   readonly after: readonly Measurement[];
+  /** Why nothing was measured although it was asked for: the original does not run on made-up inputs. */
+  readonly unmeasured: string | null;
 }

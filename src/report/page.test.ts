@@ -22,6 +22,7 @@ const run = (name: string, accuracy: number, brotli: number, more: Partial<Run> 
   steps: [{ technique: "fade", params: { share: 0.5 }, notes: ["half of it went"], seconds: 2 }],
   gate: null,
   after: measured(accuracy, brotli),
+  unmeasured: null,
   ...more,
 });
 

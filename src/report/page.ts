@@ -66,9 +66,10 @@ function details(g: Group): string {
     const gate = run.gate
       ? `<p class="soft" style="margin-bottom:12px">Gate: ${escaped(run.gate.metric)} went from ${run.gate.before.toFixed(2)} to ${run.gate.after.toFixed(2)} on ${grouped(run.gate.n)} validation examples; ${run.gate.maxDrop} points may be lost.</p>`
       : "";
+    const unmeasured = run.unmeasured ? `<p class="soft" style="margin-bottom:12px">Not measured: ${escaped(run.unmeasured)}</p>` : "";
     const recipe = run.recipe.steps.length ? `<pre>${escaped(JSON.stringify({ ...run.recipe, seed: run.seed }, null, 2))}</pre>` : "";
     return `<details><summary><span class="name">${escaped(run.name)}</span><span class="soft">what was done, recipe, seed ${run.seed}</span></summary>
-<ol class="steps">${steps.join("")}</ol>${gate}${recipe}</details>`;
+<ol class="steps">${steps.join("")}</ol>${gate}${unmeasured}${recipe}</details>`;
   };
   return `<div class="card">${runs.map(one).join("\n")}</div>`;
 }
