@@ -161,6 +161,7 @@ export async function trainingGraph(attached: WithLoss, sample: Batch, options: 
   for (const s of statistics) graph.addOutput(find(graph, s.output)!);
   const slots = live.map((v): Slot => ({ name: v.name, shape: v.data!.shape, initial: floatsOf(v.data!), gradient: null }));
   for (const v of [...reached, ...live]) feedInstead(v);
+  removeDead(graph);
   const names = new Set(reached.map((v) => v.name));
   return {
     model,
