@@ -69,6 +69,19 @@ const nets: Record<string, () => Model> = {
     const n = new Net([4, 8, 64]);
     return n.end(n.b.add(n.b.matmul(n.b.op("Tanh", [n.b.add(n.w(1, 1, 32), n.b.matmul(n.x, n.w(64, 32)))]), n.w(32, 48)), n.w(48)));
   },
+  "a Relu or Clip between a layer and floats"() {
+    const n = new Net([4, 8, 64]);
+    const h = n.b.op("Abs", [n.relu(n.b.matmul(n.x, n.w(64, 32)))]);
+    const flat = n.b.op("Exp", [
+      n.b.op("Clip", [n.b.op("Gemm", [n.b.reshape(h, [32, 32]), n.w(32, 16), n.w(16)]), n.b.f32(0), n.b.f32(1)]),
+    ]);
+    return n.end(n.b.op("Abs", [n.relu(n.b.add(n.b.matmul(n.b.reshape(flat, [4, 8, 16]), n.w(16, 16)), n.w(16)))]));
+  },
+  "a Gemm read by a quantized layer and by others"() {
+    const n = new Net([4, 64]);
+    const h = n.b.op("Gemm", [n.x, n.w(64, 32), n.w(32)]);
+    return n.end(n.b.add(n.b.op("Gemm", [h, n.w(32, 32), n.w(32)]), n.b.op("Exp", [h])));
+  },
   "MatMul, two axes, and what is no bias"() {
     const n = new Net([4, 64]);
     return n.end(n.b.add(n.b.matmul(n.x, n.w(64, 64)), n.x));
@@ -101,6 +114,12 @@ const nets: Record<string, () => Model> = {
     const pooled = n.b.op("Flatten", [n.b.op("GlobalAveragePool", [h])]);
     return n.end(n.b.op("Gemm", [pooled, n.w(16, 10), n.w(10)]));
   },
+  "residual CNN, floats at the end"() {
+    const n = new Net(image);
+    let h = n.relu(n.conv(n.x, 16, 16));
+    for (let i = 0; i < 3; i++) h = n.relu(n.b.add(n.conv(n.relu(n.conv(h, 16, 16)), 16, 16), h));
+    return n.end(n.b.op("Exp", [h]));
+  },
   "depthwise, squeeze and hard-swish"() {
     const n = new Net(image);
     const c = n.conv(n.conv(n.x, 16, 16, 3, { group: 16 }), 32, 16, 1);
@@ -127,6 +146,14 @@ const expected: Record<string, { dynamic: Record<string, number>; static: Record
     dynamic: { DynamicQuantizeMatMul: 2, Tanh: 1 },
     static: { QuantizeLinear: 2, QGemm: 2, Tanh: 1, Reshape: 2 },
   },
+  "a Relu or Clip between a layer and floats": {
+    dynamic: { DynamicQuantizeMatMul: 3, Relu: 2, Clip: 1 },
+    static: { QuantizeLinear: 3, MatMulIntegerToFloat: 1, QGemm: 2, Relu: 2, Clip: 1 },
+  },
+  "a Gemm read by a quantized layer and by others": {
+    dynamic: { DynamicQuantizeMatMul: 2, Exp: 1, Add: 1 },
+    static: { QuantizeLinear: 1, QGemm: 2, DequantizeLinear: 1, Exp: 1, Add: 1 },
+  },
   "MatMul, two axes, and what is no bias": {
     dynamic: { DynamicQuantizeMatMul: 1, Add: 1 },
     static: { QuantizeLinear: 1, QGemm: 1, Add: 1 },
@@ -150,6 +177,10 @@ const expected: Record<string, { dynamic: Record<string, number>; static: Record
   "residual CNN": {
     dynamic: { DynamicQuantizeMatMul: 1 },
     static: { QuantizeLinear: 1, QLinearConv: 5, QLinearAdd: 2, QLinearGlobalAveragePool: 1, QGemm: 1, Flatten: 1, Transpose: 2 },
+  },
+  "residual CNN, floats at the end": {
+    dynamic: { Exp: 1 },
+    static: { QuantizeLinear: 1, QLinearConv: 7, QLinearAdd: 2, Add: 1, Exp: 1 },
   },
   "depthwise, squeeze and hard-swish": {
     dynamic: {},
@@ -177,7 +208,7 @@ function examples(model: Model, n: number): Dataset {
 async function quantized(model: Model, params: Params): Promise<Model> {
   const out = cloneModel(model);
 
-  await int8(params).apply(out, context(examples(model, 32), model));
+  await int8({ smallest: 0, ...params }).apply(out, context(examples(model, 32), model));
   check(out);
   return out;
 }

@@ -39,9 +39,9 @@ export interface Plan {
 }
 
 /**
- * An op joins the chain if everything it reads comes as codes and everything that reads it wants codes, so that it adds no rounding a
- * quantized reader would not make anyway: the largest set of ops for which that holds. A Conv always hands out codes; a MatMul or Gemm
- * only if all readers want them (else it gives floats at no cost).
+ * An op joins the chain if everything it reads comes as codes and somebody who reads it wants codes: the largest set of ops for which
+ * that holds. A Conv always hands out codes; a MatMul, a Gemm or an op of the chain if anyone wants them, and the others then read what
+ * the codes stand for: the runtime fuses nothing that hands out both codes and floats.
  * Without `chains` only the layers' inputs are quantized (TensorRT places the rest itself).
  */
 export function planChain(graph: Graph, layers: readonly Layer[], chains: boolean): Plan {
@@ -60,17 +60,16 @@ export function planChain(graph: Graph, layers: readonly Layer[], chains: boolea
   for (const [n, t] of ends) endings.set(t.value, n);
   const wantsCodes = (u: Use) =>
     "node" in u && ((byNode.has(u.node) && u.index === 0) || (ops.has(u.node) && u.index < dataInputs(u.node)));
-  const allWant = (v: Value) => v.uses.size > 0 && [...v.uses].every(wantsCodes);
   const comesAsCodes = (v: Value) => {
     const from = endings.get(v);
     if (!from) return false;
-    return ops.has(from) || byNode.get(from)?.op === "Conv" || (byNode.has(from) && allWant(v));
+    return ops.has(from) || byNode.get(from)?.op === "Conv" || (byNode.has(from) && [...v.uses].some(wantsCodes));
   };
   for (let changed = true; changed; ) {
     changed = false;
     for (const n of ops) {
       const inputs = n.inputs.slice(0, dataInputs(n));
-      if (allWant(ends.get(n)!.value) && inputs.every((v) => v && comesAsCodes(v))) continue;
+      if ([...ends.get(n)!.value.uses].some(wantsCodes) && inputs.every((v) => v && comesAsCodes(v))) continue;
       ops.delete(n);
       changed = true;
     }

@@ -7,7 +7,7 @@ import { numbersOf } from "../../tensor/tensor.ts";
 import { dynamicLayer, quantizedInput } from "./dynamic.ts";
 import { inputOf, type Layer, outputOf } from "./layers.ts";
 import { quantizedLayer, roundTrip } from "./qdq.ts";
-import type { Quantized } from "./static.ts";
+import { implied, type Quantized } from "./static.ts";
 import type { StoredWeight } from "./store.ts";
 
 const total: Observer<number> = { init: () => 0, update: (s, x) => s + numbersOf(x)[0]! };
@@ -65,8 +65,9 @@ export function onDecidedScales(q: Quantized): Spell {
     let wanted = outputOf(layer);
     const tail = [...q.plan.whole.values()].find((t) => (t.absorbed[0]?.inputs[0] ?? t.value) === wanted);
     if (tail) {
-      for (const n of tail.absorbed) got = again(b, n, got, twin);
-      got = roundTrip(b, got, q.affines.get(tail.value)!).outputs[0]!;
+      const out = q.affines.get(tail.value)!;
+      if (!implied(tail, out)) for (const n of tail.absorbed) got = again(b, n, got, twin);
+      got = roundTrip(b, got, out).outputs[0]!;
       wanted = tail.value;
     }
     return { got, wanted };

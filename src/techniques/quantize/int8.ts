@@ -148,7 +148,8 @@ async function statically(
   if (found.length === 0) return [];
   const data = (context.calibration ?? context.train)!;
   const cpu = p.target === "cpu";
-  const layers = cpu ? asGemms(found, await ranks(model, data, context.threads), opsetOf(model)) : found;
+  const ndim = await ranks(model, data, context.threads);
+  const layers = asGemms(found, ndim, opsetOf(model));
   const options = {
     ...p,
     symmetric: p.activations === "symmetric",
@@ -163,7 +164,7 @@ async function statically(
     dropUnused(q.weights);
     q = decide(good, planChain(model.graph, good, cpu), ranges, options);
   }
-  quantizeStatically(model, q);
+  quantizeStatically(model, q, ndim);
   return good;
 }
 

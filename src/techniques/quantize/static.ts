@@ -5,7 +5,7 @@ import { type Model, produce, type Value } from "../../ir/graph.ts";
 import { Build } from "../../ops/build.ts";
 import { observe } from "../../runtime/observe.ts";
 import { histogram, minMax, percentile, type Range } from "../../runtime/observers.ts";
-import type { Plan, Tail } from "./chain.ts";
+import { type Plan, type Tail, tailOf } from "./chain.ts";
 import { inputOf, type Layer, outputOf } from "./layers.ts";
 import { quantizedLayer, roundTrip } from "./qdq.ts";
 import { type Affine, affine, biasFloor, representable } from "./scheme.ts";
@@ -57,8 +57,8 @@ export function decide(layers: readonly Layer[], plan: Plan, ranges: ReadonlyMap
   return { layers, plan, affines, weights, integerBias };
 }
 
-/** Replaces the float layers, and puts the pairs in. */
-export function quantizeStatically(model: Model, q: Quantized): void {
+/** Replaces the float layers, and puts the pairs in. `ndim`: the number of dimensions of a value. */
+export function quantizeStatically(model: Model, q: Quantized, ndim: (v: Value) => number | null): void {
   const b = Build.of(model, "int8");
   // First the pairs on what stays float elsewhere, while all readers still stand.
   const partial = new Map<Value, Value>();
@@ -72,17 +72,37 @@ export function quantizeStatically(model: Model, q: Quantized): void {
   }
   for (const layer of q.layers) {
     const x = inputOf(layer);
-    produce(quantizedLayer(b, layer, x, q.affines.get(partial.get(x) ?? x)!, q.weights.get(layer)!, q.integerBias), outputOf(layer));
+    const y = outputOf(layer);
+    const before = partial.get(x) ?? x;
+    produce(quantizedLayer(b, layer, x, q.affines.get(before)!, q.weights.get(layer)!, q.integerBias), y);
     layer.node.graph.remove(layer.node);
+    const tail = tailOf(y);
+    if (q.integerBias && layer.op !== "Conv" && !q.plan.whole.has(tail.value)) {
+      const dims = layer.op === "Gemm" ? 2 : ndim(before);
+      if (dims) keepApart(b, tail, [...new Array<number>(dims - 1).fill(0), layer.channels]);
+    }
   }
   for (const [v, tail] of q.plan.whole) pairOnOutput(b, v, tail, q.affines.get(v)!);
 }
 
+/**
+ * The runtime takes a Relu or Clip behind a Gemm or MatMul for part of it and expects codes next: with floats next it fuses nothing. A
+ * Reshape to the same shape between them keeps it from that, and costs nothing.
+ */
+function keepApart(b: Build, { absorbed }: Tail, shape: readonly number[]): void {
+  const [next] = absorbed;
+  if (next) next.setInput(0, b.reshape(next.inputs[0]!, shape));
+}
+
+/** True if saturation does what the Relus and Clips of the tail would: they can go. */
+export function implied(tail: Tail, a: Affine): boolean {
+  const [least, most] = representable(a);
+  return least >= tail.min - a.scale / 2 && most <= tail.max + a.scale / 2;
+}
+
 /** `v` becomes what its codes stand for; its producer's own result gets another name. Relus and Clips the codes imply go. */
 function pairOnOutput(b: Build, v: Value, tail: Tail, a: Affine): void {
-  const [least, most] = representable(a);
-  const implied = least >= tail.min - a.scale / 2 && most <= tail.max + a.scale / 2;
-  const first = implied ? tail.absorbed[0] : undefined;
+  const first = implied(tail, a) ? tail.absorbed[0] : undefined;
   const raw = first ? first.inputs[0]! : b.graph.value(`${v.name}/float`, v.type);
   if (!first) produce(v.producer!, raw);
   const d = roundTrip(b, raw, a);
