@@ -2,7 +2,7 @@
 import { type Graph, type Model, type Node, produce, type Value } from "../ir/graph.ts";
 import { allGraphs, constantOf, onlyReader, sorted } from "../ir/walk.ts";
 import { numbersOf, type Tensor, tensor } from "../tensor/tensor.ts";
-import { dropDefault } from "./weights.ts";
+import { dropDefault, raiseIrVersion } from "./weights.ts";
 
 /** y ↦ scale·y + shift, by channel. */
 interface PerChannel {
@@ -33,7 +33,7 @@ export function fuse(model: Model, note: (line: string) => void = () => {}): num
       }
     }
   }
-  if (folded) model.irVersion = Math.max(4, model.irVersion);
+  if (folded) raiseIrVersion(model, 4);
   if (defaults) note(`${defaults} weights were inputs with a default; they are constants now`);
   return folded;
 }

@@ -254,6 +254,7 @@ describe("what stays float", () => {
       return b.matmul(half, c("deep", normal("d", [2, 4, 4])));
     });
     const { notes } = await apply(model, { mode: "dynamic" });
+    expect(notes.length).toBeGreaterThan(1);
     expect(notes[0]).toBe("no Conv, Gemm or MatMul with constant float32 weights among the nodes selected; nothing was changed");
   });
 
@@ -379,6 +380,34 @@ describe("settings", () => {
     const y = floatsOf(await run(small, { x: data.take([0]).x! }));
     expect(y[0]).toBeCloseTo(300, -0.5);
     expect(y[64]).toBeCloseTo(-300, -0.5);
+  });
+
+  test("an old opset is raised as far as it must be, and no further", async () => {
+    const old = () => {
+      const model = net(
+        ["n", 3, 8, 8],
+        (b, v, c) => {
+          const h = b.op("Conv", [v, c("w", normal("w", [4, 3, 1, 1]))]);
+          const clipped = b.op("Clip", [h], { min: float(0), max: float(6) });
+          return b.matmul(b.op("Squeeze", [b.op("GlobalAveragePool", [clipped])], { axes: [2, 3] }), c("u", normal("u", [4, 80])));
+        },
+        9,
+      );
+      model.irVersion = 3;
+      for (const v of model.graph.initializers) model.graph.inputs.push(v);
+      return model;
+    };
+    for (const [p, opset] of [
+      [{ mode: "static" }, 13],
+      [{ mode: "static", granularity: "tensor" }, 11],
+      [{ mode: "dynamic" }, 11],
+    ] as const) {
+      const { model, notes } = await apply(old(), p, data);
+      expect(model.opsets.get("")).toBe(opset);
+      expect(notes[0]).toMatch(new RegExp(`^opset 9 → ${opset}`));
+      expect(model.graph.inputs.map((v) => v.name)).toEqual(["x"]);
+      expect(distance(floatsOf(await run(model, { x })), floatsOf(await run(old(), { x })))).toBeLessThan(0.03);
+    }
   });
 
   test("static without data, in one line", async () => {

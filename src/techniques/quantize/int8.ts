@@ -9,12 +9,13 @@ import { Fault } from "../../tensor/fault.ts";
 import { liftConstants } from "../../transform/fold.ts";
 import { fuse } from "../../transform/fuse.ts";
 import { upgrade } from "../../transform/upgrade.ts";
+import { raiseIrVersion } from "../../transform/weights.ts";
 import { type Context, defineTechnique } from "../technique.ts";
 import { planChain } from "./chain.ts";
 import { quantizeDynamically } from "./dynamic.ts";
 import { errorsOf, onDecidedScales, onRunningScales } from "./error.ts";
 import { asGemms, plainGemm } from "./gemm.ts";
-import { type Layer, layersOf, leave } from "./layers.ts";
+import { type Found, type Layer, layersOf, leave } from "./layers.ts";
 import { calibrate, decide, quantizeStatically } from "./static.ts";
 import { dropFloats, dropUnused, readInitializers, storeWeights } from "./store.ts";
 
@@ -65,42 +66,69 @@ async function apply(model: Model, p: Int8Params, context: Context): Promise<voi
   const selected = { include: p.include, ...(p.exclude ? { exclude: p.exclude } : {}) };
   const probe = cloneModel(model);
   liftConstants(probe);
-  const candidates = layersOf(probe, selected).layers.map((l) => wayOf(l, p));
-  if (candidates.length === 0) {
-    context.note("no Conv, Gemm or MatMul with constant float32 weights among the nodes selected; nothing was changed");
-    return;
-  }
+  let found = sorted(layersOf(probe, selected), p);
+  if (found.static.length + found.dynamic.length === 0) return report([], found, context.note);
+  const granularity = raise(model, p, context.note);
+  raiseIrVersion(model, 4);
   liftConstants(model);
-  raiseOpset(model, candidates.includes("static") ? 13 : candidates.includes("dynamic") ? 11 : 1, context.note);
   fuse(model, context.note);
   const before = readInitializers(model);
-  const { layers, left } = layersOf(model, selected);
-  for (const l of layers) plainGemm(l, opsetOf(model));
+  found = sorted(layersOf(model, selected), p);
+  for (const l of [...found.static, ...found.dynamic]) plainGemm(l, opsetOf(model));
+  const settings = { ...p, granularity };
+  const done = [
+    ...(await statically(model, found.static, settings, context, found.left)),
+    ...(await dynamically(model, found.dynamic, settings, context, found.left)),
+  ];
+  dropFloats(done, before, context.note);
+  report(done, found, context.note);
+}
+
+interface Sorted {
+  readonly static: readonly Layer[];
+  readonly dynamic: readonly Layer[];
+  readonly left: Map<string, string[]>;
+  /** All layers found. */
+  readonly all: number;
+}
+
+/** The layers by what is to become of them. */
+function sorted({ layers, left }: Found, p: Int8Params): Sorted {
   const ways: Record<"static" | "dynamic", Layer[]> = { static: [], dynamic: [] };
   for (const l of layers) {
     const way = wayOf(l, p);
     if (way === "static" || way === "dynamic") ways[way].push(l);
     else leave(left, way, l.node);
   }
-  const done = [...(await statically(model, ways.static, p, context, left)), ...(await dynamically(model, ways.dynamic, p, context, left))];
-  dropFloats(done, before, context.note);
+  return { ...ways, left, all: layers.length };
+}
+
+/**
+ * Raises the opset to what the result needs: 13 for DequantizeLinear per channel, else 11 (DynamicQuantizeLinear, Gemm
+ * without C). Where an op stands in the way of 13, static quantization falls back to one scale per tensor. Errors: one that stands in the
+ * way of 11.
+ */
+function raise(model: Model, p: Int8Params, note: (line: string) => void): "channel" | "tensor" {
+  const from = opsetOf(model);
+  const to = p.mode === "static" && p.granularity === "channel" ? 13 : 11;
+  try {
+    const rewritten = upgrade(model, to);
+    if (from < to) note(`opset ${from} → ${to}${rewritten.length ? ` (${rewritten.join(", ")})` : ""}`);
+    return p.granularity;
+  } catch (e) {
+    if (!(e instanceof Fault) || from < 11 || to !== 13) throw e;
+    note(`one weight scale per tensor, because scales per channel need opset 13: ${e.message}`);
+    return "tensor";
+  }
+}
+
+function report(done: readonly Layer[], { all, left }: Sorted, note: (line: string) => void): void {
   const ops = new Map<string, number>();
   for (const l of done) ops.set(l.op, (ops.get(l.op) ?? 0) + 1);
   const what = [...ops].map(([op, n]) => `${n} ${op}`).join(", ");
-  context.note(`${done.length} of ${layers.length} layers in int8${what ? ` (${what})` : ""}`);
-  for (const [why, names] of left) context.note(`stay float: ${listed(names)}: ${why}`);
-}
-
-/** DynamicQuantizeLinear came with opset 11, DequantizeLinear by channel with 13. */
-function raiseOpset(model: Model, to: number, note: Context["note"]): void {
-  const from = opsetOf(model);
-  if (from >= to) return;
-  try {
-    upgrade(model, to);
-  } catch (e) {
-    throw e instanceof Fault ? new Fault("int8", `needs opset ${to}, the model has ${from}; ${e.message}`, { cause: e }) : e;
-  }
-  note(`opset ${from} → ${to}, which int8 needs`);
+  if (all === 0) note("no Conv, Gemm or MatMul with constant float32 weights among the nodes selected; nothing was changed");
+  else note(`${done.length} of ${all} layers in int8${what ? ` (${what})` : "; nothing was changed"}`);
+  for (const [why, names] of left) note(`stay float: ${listed(names)}: ${why}`);
 }
 
 const opsetOf = (model: Model) => model.opsets.get("") ?? 1;
