@@ -445,7 +445,7 @@ describe("a model of an older opset is raised to what int8 needs", () => {
   ] as const)("%s: opset %i", async (mode, opset) => {
     const { model, notes } = await apply(old, { mode }, data);
     expect(model.opsets.get("")).toBe(opset);
-    expect(notes).toContain(`opset 9 → ${opset}, which int8 needs`);
+    expect(notes[0]).toMatch(`opset 9 → ${opset}, which int8 needs`);
     const [y, z] = [await run(old, data.take([0, 1, 2])), await run(model, data.take([0, 1, 2]))];
     expect(distance(floatsOf(z), floatsOf(y))).toBeLessThan(0.03);
   });

@@ -113,10 +113,11 @@ function raise(model: Model, p: Int8Params, note: (line: string) => void): "chan
   const to = p.mode === "static" && p.granularity === "channel" ? 13 : 11;
   try {
     const rewritten = upgrade(model, to);
-    if (from < to) note(`opset ${from} → ${to}${rewritten.length ? ` (${rewritten.join(", ")})` : ""}`);
+    if (from < to) note(`opset ${from} → ${to}, which int8 needs${rewritten.length ? ` (${rewritten.join(", ")})` : ""}`);
     return p.granularity;
   } catch (e) {
-    if (!(e instanceof Fault) || from < 11 || to !== 13) throw e;
+    if (!(e instanceof Fault)) throw e;
+    if (from < 11 || to !== 13) throw new Fault("int8", `needs opset ${to}, the model has ${from}; ${e.message}`, { cause: e });
     note(`one weight scale per tensor, because scales per channel need opset 13: ${e.message}`);
     return "tensor";
   }
