@@ -104,7 +104,7 @@ test("throughput under simultaneous requests", async () => {
   sane([m]);
   expect(m).toMatchObject({ metric: "throughput", unit: "1/s", at: { concurrency: 2, threads: 1, batch: 3 } });
   expect(m.value).toBeCloseTo((m.n / 0.2) * 3, 6);
-  await expect(throughput(mlp(8, 5), feeds, { concurrency: 1, seconds: 0.1 })).rejects.toThrow(/^throughput: .*dimensions/);
+  await expect(throughput(mlp(8, 5), feeds, { concurrency: 1, seconds: 0.1 })).rejects.toThrow(/^throughput: .*takes the shape/);
 });
 
 test("peak memory in a process of its own", async () => {
@@ -115,7 +115,7 @@ test("peak memory in a process of its own", async () => {
   expect(empty!.value).toBeGreaterThan(20e6);
   expect(peak!.value - empty!.value).toBeGreaterThan(60e6);
   expect(peak!.value - empty!.value).toBeLessThan(400e6);
-  await expect(peakMemory(mlp(8, 5), feeds)).rejects.toThrow(/^memory: .*dimensions/);
+  await expect(peakMemory(mlp(8, 5), feeds)).rejects.toThrow(/^memory: .*takes the shape/);
 }, 120_000);
 
 test("odd models: no inputs, no elements, strings", async () => {

@@ -220,7 +220,7 @@ type Files = readonly (readonly [path: string, content: Pieces])[];
  */
 function replace(model: Model, files: Files): void {
   const idOf = (path: string) => {
-    const s = statSync(path, { throwIfNoEntry: false });
+    const s = attempt(path, "cannot be reached", () => statSync(path, { throwIfNoEntry: false }));
     return s && `${s.dev}:${s.ino}`;
   };
   const own = new Set(model.folder === null ? [] : model.externalFiles.map((f) => idOf(join(model.folder!, f))));

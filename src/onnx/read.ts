@@ -1,7 +1,8 @@
 /** ModelProto bytes to a Model. */
-import { fromBinary } from "@bufbuild/protobuf";
+import { create, fromBinary } from "@bufbuild/protobuf";
 import {
   type AttributeProto,
+  type FunctionProto,
   type GraphProto,
   type ModelProto,
   type NodeProto,
@@ -13,14 +14,15 @@ import { type Attr, type Dim, Graph, type Model, Node, type TensorType, Value } 
 import { dtypeOfCode } from "../tensor/dtype.ts";
 import { Fault } from "../tensor/fault.ts";
 import type { Tensor } from "../tensor/tensor.ts";
-import { ModelProtoSchema } from "./messages.ts";
+import { GraphProtoSchema, ModelProtoSchema, ValueInfoProtoSchema } from "./messages.ts";
 import { type ExternalReader, readSparse, readTensor } from "./tensor.ts";
 import { scan } from "./wire.ts";
 
 /** What a Model keeps of the file it came from: the message and the exact bytes, so that an untouched model is written back as it was. */
 export interface ModelSource {
   readonly message: ModelProto;
-  readonly bytes: Uint8Array;
+  /** null: the message is no longer the file's. */
+  readonly bytes: Uint8Array | null;
 }
 
 export interface ReadOptions {
@@ -64,6 +66,40 @@ export function readModel(file: Uint8Array, options: ReadOptions = {}): Model {
     externalFiles: [...files],
     folder: options.folder ?? null,
   };
+}
+
+/** The model-local functions. */
+export function functionsOf(model: Model): readonly FunctionProto[] {
+  return (model.source as ModelSource | undefined)?.message.functions ?? [];
+}
+
+/** Takes the model-local functions out of what is kept of the file. */
+export function dropFunctions(model: Model): void {
+  const { message } = model.source as ModelSource;
+  const rest = Object.assign(create(ModelProtoSchema), message, { functions: [] });
+  model.source = { message: rest, bytes: null } satisfies ModelSource;
+}
+
+/** How a function's parts are read: its tensors cannot be in external files. */
+const inFunction = (f: FunctionProto): Reading => ({
+  where: `function "${f.name}"`,
+  external(location) {
+    throw new Error(`a function's tensor is in the external file "${location}"; only a graph's may be`);
+  },
+});
+
+/** A function's body as a graph of its own; attributes that refer to the caller's are opaque. Errors: tensors in external files. */
+export function readFunction(f: FunctionProto): Graph {
+  const infos = (names: readonly string[]) => names.map((name) => create(ValueInfoProtoSchema, { name }));
+  const proto = create(GraphProtoSchema, { name: f.name, input: infos(f.input), output: infos(f.output), node: f.node });
+  return readGraph(proto, null, { values: new Map(), outer: null }, inFunction(f));
+}
+
+/** The values that a function's attributes have where the caller gives none. */
+export function readDefaults(f: FunctionProto): Map<string, Attr> {
+  const reading = inFunction(f);
+  const graph = (g: GraphProto) => readGraph(g, null, { values: new Map(), outer: null }, reading);
+  return new Map(f.attributeProto.map((a) => [a.name, readAttr(a, graph, reading.external, reading.where)]));
 }
 
 /** Names that functions and training graphs use: new ones must not collide with them. */

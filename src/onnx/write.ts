@@ -51,13 +51,13 @@ export function writeModel(model: Model, options: WriteOptions = {}): Uint8Array
 /** True if the model still is, message for message, what it was read as. */
 export function isUntouched(model: Model): boolean {
   const source = model.source as ModelSource | undefined;
-  return source !== undefined && modelMessage(model, { asRead: true, place: null, raw: new Map() }) === source.message;
+  return source?.bytes != null && modelMessage(model, { asRead: true, place: null, raw: new Map() }) === source.message;
 }
 
 /** The model's file as pieces: its own bytes if it is untouched (and nothing is to be placed or embedded), else small pieces around its tensors' own bytes. */
 export function writePieces(model: Model, options: WriteOptions = {}): Pieces {
   const { place = null, embed = false } = options;
-  if (!place && !(embed && model.externalFiles.length > 0) && isUntouched(model)) return [(model.source as ModelSource).bytes];
+  if (!place && !(embed && model.externalFiles.length > 0) && isUntouched(model)) return [(model.source as ModelSource).bytes!];
   const raw: RawData = new Map();
   return piecesOf(ModelProtoSchema, modelMessage(model, { asRead: false, place, raw }), raw);
 }

@@ -131,6 +131,11 @@ for name, (module, args) in zoo.items():
                 continue
             found[f"torch/{name}/{opset}{'' if fold else '/inputs'}"] = out.getvalue()
 
+out = io.BytesIO()
+module, args = zoo["transformer"]
+torch.onnx.export(module, args, out, opset_version=15, export_modules_as_functions={nn.LayerNorm, nn.Linear, nn.TransformerEncoderLayer})
+found["torch/functions"] = out.getvalue()
+
 kept = {k: v for k, v in sorted(found.items()) if len(v) <= 12288}
 data = b"".join(k.encode() + b"\0" + str(len(v)).encode() + b"\0" + v for k, v in kept.items())
 path = os.path.join(os.path.dirname(__file__), "fixtures/corpus.gz")
