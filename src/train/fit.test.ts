@@ -142,6 +142,9 @@ test("what is wrong with the data is said in one line", async () => {
   await expect(run({ x: tensor("float32", [4, 2], [0, 0, 0, 0, 0, Number.NaN, 0, 0]), labels })).rejects.toThrow(
     'data: array "x": holds NaN (example 2)',
   );
+  await expect(fit(net(), { data: blobs(9), validation: fromArrays({ x }), loss: crossEntropy() })).rejects.toThrow(
+    'validation data: has no array "labels"; it has x',
+  );
   await expect(run({ labels })).rejects.toThrow('data: has no array "x", which the model takes; it has labels');
   await expect(run({ x: tensor("float32", [4, 3], new Float32Array(12)), labels })).rejects.toThrow(
     'data: array "x": a batch has the shape [4,3]; the model takes [batch,2]',

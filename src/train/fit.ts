@@ -18,7 +18,7 @@ import { checkLabels, type Loss } from "./loss.ts";
 import { remember } from "./memory.ts";
 import { adam, type Optimizer } from "./optimizer.ts";
 import { constant, type Schedule } from "./schedule.ts";
-import { type Score, validator } from "./validate.ts";
+import { type Score, type Validator, validator } from "./validate.ts";
 import { writeBack } from "./weights.ts";
 
 export interface FitOptions {
@@ -133,22 +133,23 @@ export async function fit(model: Model, options: FitOptions): Promise<Fitted> {
 
   const memory = remember(graph, optimizer.moments);
   const { places, kernel } = memory.arena;
-  const validate = scored
-    ? await validator(scored, {
+  const block = await channelBlock();
+  if (block) blockConvolutions(graph.model, block);
+  const session = await open(graph.model, { training: true, threads });
+  let validate: Validator | null = null;
+  try {
+    if (scored)
+      validate = await validator(scored, {
         data: options.validation!,
         batchSize: Math.max(size, 256),
         outputs,
         loss: attached.loss.name,
+        arrays: attached.arrays.keys(),
         pairs: attached.pairs,
         weights: memory.weights,
         metric: options.metric,
         threads,
-      })
-    : null;
-  const block = await channelBlock();
-  if (block) blockConvolutions(graph.model, block);
-  const session = await open(graph.model, { training: true, threads });
-  try {
+      });
     const run = session.bind(
       { ...memory.feeds, ...Object.fromEntries([...graph.arrays].map(([array, input]) => [input, feed.batch[array]!])) },
       memory.fetches,
@@ -210,6 +211,11 @@ export async function fit(model: Model, options: FitOptions): Promise<Fitted> {
       });
       if ((await told) === false) stopped = true;
     }
+    if (!Number.isFinite(kernel.sumSquares(places.p, places.length)))
+      throw new Fault(
+        "train",
+        `diverged at step ${course.step} (weights that are no numbers); a lower learning rate would be right, or clipNorm`,
+      );
     if (options.keepBest) memory.takeBest();
     for (const [name, t] of memory.weights) writeBack(model, name, floatsOf(t));
     const best = course.history.find((e) => e.step === course.best);

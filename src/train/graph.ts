@@ -7,9 +7,10 @@ import { Build, shapeOf } from "../ops/build.ts";
 import { observeShapes } from "../runtime/shapes.ts";
 import { dtypes } from "../tensor/dtype.ts";
 import { Fault } from "../tensor/fault.ts";
-import { floatsOf, numbersOf, tensor } from "../tensor/tensor.ts";
+import { floatsOf, numbersOf, type Tensor, wrap } from "../tensor/tensor.ts";
 import { fold } from "../transform/fold.ts";
 import { grad } from "../transform/grad.ts";
+import { dropDefault } from "../transform/weights.ts";
 import type { Loss, Pair } from "./loss.ts";
 
 export interface GraphOptions {
@@ -121,7 +122,12 @@ export async function trainingGraph(attached: WithLoss, sample: Batch, options: 
   const { arrays } = attached;
   const statistics = options.batchStatistics ? useBatchStatistics(base) : [];
   removeDead(base.graph);
-  const feeds = Object.fromEntries([...arrays].map(([array, input]) => [input, sample[array]!]));
+  const candidates = floatInitializers(base).filter((v) => attached.own.has(v.name));
+  const isLive = options.live ? matcher(options.live) : () => false;
+  const live = candidates.filter((v) => isLive([v.name]));
+  const chosen = chooseTrained(candidates, options);
+  const initial = new Map([...chosen, ...live].map((v) => [v.name, feedInstead(base, v)]));
+  const feeds = Object.fromEntries([...[...arrays].map(([array, input]) => [input, sample[array]!] as const), ...initial]);
   const model = await observeShapes(base, feeds, { threads: options.threads });
   const { graph } = model;
   const here = (v: Value) => find(graph, v.name)!;
@@ -136,18 +142,19 @@ export async function trainingGraph(attached: WithLoss, sample: Batch, options: 
     return { array, count, ...(classes ? { classes } : {}) };
   });
   const masks = dropoutMasks(model);
-  const candidates = floatInitializers(model).filter((v) => attached.own.has(v.name));
-  const chosen = chooseTrained(candidates, options);
-  const isLive = options.live ? matcher(options.live) : () => false;
-  const live = candidates.filter((v) => isLive([v.name]) && !chosen.includes(v));
-  for (const v of [...chosen, ...live]) asFloat32(model, v);
   // Batches have one shape, so that what is computed from shapes alone is constant: gradient rules want axes, pads and ends to be.
-  await fold(model, { shapes: true, variables: new Set([...chosen, ...live]), threads: options.threads });
+  await fold(model, { shapes: true, threads: options.threads });
   const loss = here(attached.loss);
-  const gradients = grad(model, loss, chosen);
-  const reached = chosen.filter((v) => gradients.has(v));
+  const wrt = chosen.map(here);
+  const gradients = grad(model, loss, wrt);
+  const reached = wrt.filter((v) => gradients.has(v));
   if (reached.length === 0)
     throw new Fault("train", `no weight gets a gradient from the loss; selected: ${chosen.map((v) => v.name).join(", ") || "none"}`);
+  for (const v of wrt) if (!gradients.has(v)) restore(v, initial.get(v.name)!);
+  const slot = (v: Value, gradient: string | null): Slot => {
+    const t = initial.get(v.name)!;
+    return { name: v.name, shape: t.shape, initial: floatsOf(t), gradient };
+  };
   const b = Build.of(model, "grad");
   const taken = new Set<Value>([loss]);
   const weights = reached.map((v): Slot => {
@@ -156,18 +163,16 @@ export async function trainingGraph(attached: WithLoss, sample: Batch, options: 
     if (taken.has(g) || !g.producer) g = b.op("Identity", [g]);
     taken.add(g);
     graph.addOutput(g);
-    return { name: v.name, shape: v.data!.shape, initial: floatsOf(v.data!), gradient: g.name };
+    return slot(v, g.name);
   });
   for (const s of statistics) graph.addOutput(find(graph, s.output)!);
-  const slots = live.map((v): Slot => ({ name: v.name, shape: v.data!.shape, initial: floatsOf(v.data!), gradient: null }));
-  for (const v of [...reached, ...live]) feedInstead(v);
   removeDead(graph);
   const names = new Set(reached.map((v) => v.name));
   return {
     model,
     loss: loss.name,
     weights,
-    live: slots,
+    live: live.map((v) => slot(v, null)),
     masks,
     statistics,
     arrays,
@@ -225,27 +230,32 @@ export function looksTrained(v: Value): boolean {
     if (!("node" in use)) return false;
     if (settings[use.node.opType]?.includes(use.index)) return false;
   }
-  const x = numbersOf(t);
+  const x = floatsOf(t);
   if (x.length === 1)
     return [...v.uses].every((u) => "node" in u && ["Add", "Gemm", "Conv", "ConvTranspose", "MatMul", "PRelu"].includes(u.node.opType));
   return x.every((e) => Math.abs(e) < 1e4);
 }
 
-/** Turns an initializer into an input. */
-export function feedInstead(v: Value): void {
-  v.graph.setData(v, null);
-  if (!v.graph.inputs.includes(v)) v.graph.inputs.push(v);
+/** Turns an initializer into a float32 input, with a Cast to what it was for its readers; returns its values. */
+export function feedInstead(model: Model, v: Value): Tensor {
+  const { dtype, shape } = v.data!;
+  const values = wrap("float32", shape, floatsOf(v.data!));
+  if (dtype !== "float32") {
+    const cast = Build.of(model, "train").node("Cast", [v], { to: dtypes[dtype].code });
+    const out = cast.outputs[0]!;
+    out.type = { dtype, shape };
+    v.replaceUses(out, { except: cast });
+  }
+  model.graph.setData(v, null);
+  v.type = { dtype: "float32", shape };
+  if (!model.graph.inputs.includes(v)) model.graph.inputs.push(v);
+  return values;
 }
 
-/** Makes an initializer float32, with a Cast to what it was for its readers. */
-export function asFloat32(model: Model, v: Value): void {
-  const { dtype, shape } = v.data!;
-  if (dtype === "float32") return;
-  const cast = Build.of(model, "train").node("Cast", [v], { to: dtypes[dtype].code });
-  const out = cast.outputs[0]!;
-  out.type = { dtype, shape };
-  v.replaceUses(out, { except: cast });
-  model.graph.setData(v, tensor("float32", shape, floatsOf(v.data!)));
+/** Makes an input an initializer (again). */
+function restore(v: Value, data: Tensor): void {
+  v.graph.setData(v, data);
+  dropDefault(v.graph, v);
 }
 
 /** Lets every BatchNormalization normalize by its batch. With momentum 0 its outputs 2 and 3 are the batch's statistics. */

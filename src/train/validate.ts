@@ -6,8 +6,9 @@ import { accuracy, type Metric } from "../measure/accuracy.ts";
 import { rows } from "../measure/predict.ts";
 import { feed } from "../runtime/feeds.ts";
 import { open } from "../runtime/session.ts";
+import { Fault } from "../tensor/fault.ts";
 import { floatsOf, type Tensor } from "../tensor/tensor.ts";
-import { asFloat32, feedInstead } from "./graph.ts";
+import { feedInstead } from "./graph.ts";
 import type { Pair } from "./loss.ts";
 
 export interface Score {
@@ -34,6 +35,8 @@ export interface ValidatorOptions {
   readonly outputs: readonly string[];
   readonly loss: string;
   readonly pairs: readonly Pair[];
+  /** The arrays that the model and its loss take. */
+  readonly arrays: Iterable<string>;
   /** The weights of the moment, by initializer. */
   readonly weights: ReadonlyMap<string, Tensor>;
 }
@@ -43,15 +46,13 @@ export async function validator(base: Model, options: ValidatorOptions): Promise
   const { data, weights, loss, pairs } = options;
   const labelled = pairs.find((p) => p.classes?.axis === -1);
   const metric = options.metric ?? (labelled ? accuracy({ labels: labelled.array }) : null);
+  for (const name of [...options.arrays, ...(metric?.targets ?? [])])
+    if (!data.names.includes(name)) throw new Fault("validation data", `has no array "${name}"; it has ${data.names.join(", ")}`);
   const outputs = !metric ? [] : options.metric ? options.outputs : [labelled!.output.name];
   const model = cloneModel(base);
   for (const name of outputs) model.graph.addOutput(find(model.graph, name)!);
   removeDead(model.graph);
-  for (const name of weights.keys()) {
-    const v = find(model.graph, name)!;
-    asFloat32(model, v);
-    feedInstead(v);
-  }
+  for (const name of weights.keys()) feedInstead(model, find(model.graph, name)!);
   const session = await open(model, { threads: options.threads });
   return {
     async score() {
