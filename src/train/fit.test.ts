@@ -139,6 +139,9 @@ test("what is wrong with the data is said in one line", async () => {
   await expect(run({ x, labels: tensor("int64", [4], [0, 1, 3, 0]) })).rejects.toThrow(
     'data: "labels" holds class 3 at example 2; the model has classes 0 to 2',
   );
+  await expect(run({ x, labels: tensor("int64", [4], [0, -100, 1, 0]) })).rejects.toThrow(
+    "at example 1; the model has classes 0 to 2 (crossEntropy:ignore=-100 leaves such positions out)",
+  );
   await expect(run({ x: tensor("float32", [4, 2], [0, 0, 0, 0, 0, Number.NaN, 0, 0]), labels })).rejects.toThrow(
     'data: array "x": holds NaN (example 2)',
   );

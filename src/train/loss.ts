@@ -160,7 +160,8 @@ export function checkLabels(pair: Pick<Pair, "array" | "classes">, classes: numb
     const id = values[i]!;
     if ((id >= 0 && id < classes && Number.isInteger(id)) || id === pair.classes!.ignore) continue;
     const example = indices[Math.floor(i / (values.length / indices.length))];
-    throw new Fault("data", `"${pair.array}" holds class ${id} at example ${example}; the model has classes 0 to ${classes - 1}`);
+    const padding = id < 0 && Number.isInteger(id) ? ` (crossEntropy:ignore=${id} leaves such positions out)` : "";
+    throw new Fault("data", `"${pair.array}" holds class ${id} at example ${example}; the model has classes 0 to ${classes - 1}${padding}`);
   }
 }
 
