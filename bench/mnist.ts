@@ -1,7 +1,7 @@
 /**
  * Accuracy on the full MNIST: dense nets, 90 % pruned, distilled, adapted. Epochs are chosen on 5,000 held-out training digits, the test
  * digits only score. `MNIST_DIR=folder npx tsx --conditions=source bench/mnist.ts [--seeds 3] [--threads 2] [part …]` writes
- * bench/results/mnist.json; parts: dense, prune, lenet5, distill, lora.
+ * bench/results/mnist.json; parts: prune (LeNet-300-100, dense and pruned), lenet5, distill, lora.
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
@@ -114,20 +114,17 @@ const dense = (seed: number) =>
   trained(lenet300({ dropout: 0.3, inputDropout: 0.2, seed }), parts(seed), seed, { epochs: 30, learningRate: 1e-3 });
 
 const runs: Record<string, (seeds: number[]) => Promise<object>> = {
-  async dense(seeds) {
-    const errors: number[] = [];
-    for (const seed of seeds) errors.push(round(await error(await dense(seed), part("test"))));
-    return { errors, median: median(errors) };
-  },
   async prune(seeds) {
+    const before: number[] = [];
     const errors: number[] = [];
     for (const seed of seeds) {
       const net = await dense(seed);
+      before.push(round(await error(net, part("test"))));
       setDropout(net, 0.1);
-      const step = magnitude({ sparsity: 0.9, schedule: "cubic", epochs: 30, batchSize: 128, learningRate: 1e-3, ramp: 0.5, holdOut });
+      const step = magnitude({ sparsity: 0.9, schedule: "cubic", epochs: 20, batchSize: 128, learningRate: 1e-3, ramp: 0.5, holdOut });
       errors.push(round(await error(await after(net, step, part("train"), seed), part("test"))));
     }
-    return { sparsity: 0.9, errors, median: median(errors) };
+    return { dense: { errors: before, median: median(before) }, sparsity: 0.9, errors, median: median(errors) };
   },
   async lenet5(seeds) {
     const errors: number[] = [];
@@ -152,7 +149,7 @@ const runs: Record<string, (seeds: number[]) => Promise<object>> = {
     const teacherError = round(await error(teacher, test));
     const load = () => Promise.resolve(teacher);
     for (const seed of seeds) {
-      const same = { epochs: 20, batchSize: 128, learningRate: 1e-3, holdOut };
+      const same = { epochs: 15, batchSize: 128, learningRate: 1e-3, holdOut };
       const options = { train: full, seed, threads, measure: null, load };
       const onLabels = await compress(lenet300({ seed }), [distill({ ...same, teacher: "teacher", alpha: 0 })], options);
       const onTeacher = await compress(lenet300({ seed }), [distill({ ...same, teacher: "teacher", alpha: 0.9, temperature: 4 })], options);
@@ -169,7 +166,7 @@ const runs: Record<string, (seeds: number[]) => Promise<object>> = {
       setDropout(base, 0);
       const [full, held] = [turned(parts(seed).train), turned(parts(seed).held)];
       const test = turned(part("test"));
-      const epochs = 20;
+      const epochs = 10;
       const best = async (run: (learningRate: number) => Promise<Model>) => {
         const tried = [];
         for (const learningRate of rates) {
