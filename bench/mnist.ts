@@ -34,13 +34,14 @@ const folder = process.env.MNIST_DIR ?? join(import.meta.dirname, "../../shared/
 if (!existsSync(folder)) throw new Error(`no MNIST at ${folder}; MNIST_DIR names the folder of its four IDX files`);
 
 const all = (data: Dataset) => data.take(Array.from({ length: data.length }, (_, i) => i));
+const raw = { train: await openData(folder), test: await openData(folder, { part: "test" }) };
 const loaded = new Map<string, Dataset>();
 /** A part of MNIST as float32 from 0 to 1: flat rows, or images of one channel. */
 function part(which: "train" | "test", images = false): Dataset {
   const key = `${which} ${images}`;
   let data = loaded.get(key);
   if (!data) {
-    data = fromArrays(all(preprocess(openData(folder, { part: which }), ["scale", `reshape:to=${images ? "1x28x28" : "784"}`])));
+    data = fromArrays(all(preprocess(raw[which], ["scale", `reshape:to=${images ? "1x28x28" : "784"}`])));
     loaded.set(key, data);
   }
   return data;

@@ -66,9 +66,9 @@ export async function applySteps(
   const line = progressLine(process.stderr, options.quiet);
   try {
     const { model: result, run } = await compress(model, steps, {
-      train: dataFor(model, options.train, options),
-      calibration: dataFor(model, options.calibration, options),
-      data: dataFor(model, options.data, options, "test"),
+      train: await dataFor(model, options.train, options),
+      calibration: await dataFor(model, options.calibration, options),
+      data: await dataFor(model, options.data, options, "test"),
       maxDrop: options.maxDrop ?? null,
       ...(options.seed === undefined ? {} : { seed: options.seed }),
       ...(options.metric ? { metric: options.metric } : {}),

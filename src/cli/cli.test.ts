@@ -157,7 +157,7 @@ test("lora train writes PEFT's files and leaves the model, lora merge folds them
   expect(readFileSync(net).equals(before)).toBe(true);
   const merged = await pith("lora", "merge", net, adapter, "-o", at("merged.onnx"));
   expect([merged.code, merged.err]).toEqual([0, ""]);
-  const scored = await evaluate(load(at("merged.onnx")), openData(at("data.npz")), accuracy());
+  const scored = await evaluate(load(at("merged.onnx")), await openData(at("data.npz")), accuracy());
   expect(scored.measurement.value).toBeGreaterThan(90);
   const unmerged = await pith("lora", "unmerge", at("merged.onnx"), adapter, "-o", at("unmerged.onnx"));
   expect([unmerged.code, unmerged.err]).toEqual([0, ""]);

@@ -8,15 +8,17 @@ import type { Technique } from "../techniques/technique.ts";
 import { losses } from "../train/loss.ts";
 import { optimizers } from "../train/optimizer.ts";
 import { schedules } from "../train/schedule.ts";
+import { dataHelp } from "./data.ts";
 import { bold, print } from "./terminal.ts";
 import { Usage } from "./usage.ts";
 
 export function helpOn(program: Command): Command {
   return new Command("help")
-    .description("help on a command, a technique, a loss, an optimizer, a schedule or a preprocessing")
+    .description("help on a command, on data, a technique, a loss, an optimizer, a schedule or a preprocessing")
     .argument("[subject]", "its name; without it, what there is")
     .action((subject?: string) => {
       if (subject === undefined) return print(`${program.helpInformation().trimEnd()}\n\n${techniqueList()}`);
+      if (subject === "data") return print(dataHelp);
       const command = program.commands.find((c) => c.name() === subject);
       if (command) return print(command.helpInformation().trimEnd());
       const technique = Object.hasOwn(techniques, subject) ? techniques[subject] : undefined;
@@ -24,7 +26,7 @@ export function helpOn(program: Command): Command {
       for (const [kind, table] of Object.entries(parts))
         if (Object.hasOwn(table, subject)) return print(partHelp(kind, subject, (table as Readonly<Record<string, Part>>)[subject]!));
       const names = [...program.commands.map((c) => c.name()), ...Object.keys(techniques), ...Object.values(parts).flatMap(Object.keys)];
-      throw new Usage(`there is no help on "${subject}"; there is on ${names.join(", ")}`);
+      throw new Usage(`there is no help on "${subject}"; there is on data, ${names.join(", ")}`);
     });
 }
 

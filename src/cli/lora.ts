@@ -84,8 +84,8 @@ async function runTrain(path: string, options: TrainOptions): Promise<void> {
   const [config, weights] = [join(output, configFile), join(output, weightsFile)];
   for (const file of [config, weights]) checkOutput(file, [path, options.train, options.data]);
   const model = load(path);
-  const examples = dataFor(model, options.train, options);
-  const data = dataFor(model, options.data, options, "test");
+  const examples = await dataFor(model, options.train, options);
+  const data = await dataFor(model, options.data, options, "test");
   const line = progressLine(process.stderr, options.quiet);
   try {
     const notes: string[] = [];
@@ -139,7 +139,7 @@ function openAdapter(folder: string): Adapter {
   return readPeft(config!.toString("utf8"), weights!, folder);
 }
 
-async function scores(data: NonNullable<ReturnType<typeof dataFor>>, models: Readonly<Record<string, Model>>): Promise<string> {
+async function scores(data: NonNullable<Awaited<ReturnType<typeof dataFor>>>, models: Readonly<Record<string, Model>>): Promise<string> {
   const all = Object.entries(models).map(([name, model]) => ({ name, model }));
   const measured = await measureModels(all, { data, seconds: 0, brotli: false });
   return comparison(all.map(({ name }, i) => ({ name, measured: measured[i]! })));

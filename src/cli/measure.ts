@@ -48,7 +48,7 @@ export { command as measureCommand };
 
 async function run(paths: readonly string[], options: Options): Promise<void> {
   const models = paths.map((path) => ({ name: basename(path), path, model: load(path) }));
-  const data = dataFor(models[0]!.model, options.data, options, "test");
+  const data = await dataFor(models[0]!.model, options.data, options, "test");
   const line = progressLine(process.stderr, options.quiet);
   try {
     const measured = await measureModels(models, {

@@ -92,11 +92,11 @@ async function run(path: string, options: Options): Promise<void> {
   const inputs = [path, options.train, options.validation, options.data];
   for (const out of [output, options.checkpoint]) if (out !== undefined) checkOutput(out, inputs);
   const model = load(path);
-  const all = dataFor(model, options.train, options)!;
+  const all = (await dataFor(model, options.train, options))!;
   const parts = options.holdOut ? split(all, { fraction: options.holdOut, seed: options.seed }) : null;
-  const validation = parts?.held ?? dataFor(model, options.validation, options);
+  const validation = parts?.held ?? (await dataFor(model, options.validation, options));
   if ((options.keepBest || options.patience) && !validation) throw new Usage("--keep-best and --patience need --validation or --hold-out");
-  const data = dataFor(model, options.data, options, "test");
+  const data = await dataFor(model, options.data, options, "test");
   const line = progressLine(process.stderr, options.quiet);
   const trained = cloneModel(model);
   const examples = parts?.train ?? all;
