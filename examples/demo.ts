@@ -22,7 +22,6 @@ import {
   type Progress,
   page,
   parseSchedule,
-  preprocess,
   progressText,
   type Run,
   type Step,

@@ -8,7 +8,7 @@ import { insertMask, type Mask, mergeMasks, zeroed } from "../../transform/mask.
 import { dropDefault, type Weight, weightsOf } from "../../transform/weights.ts";
 import { fineTune, labelled, training } from "../finetune.ts";
 import { type Context, defineTechnique } from "../technique.ts";
-import { lowest, type Scope, scheduled } from "./importance.ts";
+import { lowest, scheduled } from "./importance.ts";
 
 export const magnitude = defineTechnique({
   technique: "magnitude",
@@ -61,7 +61,7 @@ export const magnitude = defineTechnique({
       };
       await fineTune(model, p, context, { ...tune, epochs, live: masks.map((m) => m.value.name), onStep });
       mergeMasks(masks);
-      remove(model, weights, keep, context);
+      remove(weights, keep, context);
     } else {
       const rounds = p.schedule === "iterative" ? p.rounds : 1;
       for (let round = 1; round <= rounds; round++) {
@@ -70,7 +70,7 @@ export const magnitude = defineTechnique({
           scheduled(p.schedule, p.sparsity, round, rounds),
           p.scope,
         );
-        remove(model, weights, keep, round === rounds ? context : null);
+        remove(weights, keep, round === rounds ? context : null);
         if (epochs > 0)
           await trainMasked(model, weights, keep, (masks) =>
             fineTune(model, p, context, { ...tune, epochs: epochs / rounds, round, frozen: masks }),
@@ -90,7 +90,7 @@ function scores(layers: readonly (readonly ArrayLike<number>[])[]): Float32Array
 }
 
 /** Zeroes what is not kept; with a context, notes how much of each layer is left. */
-function remove(model: Model, weights: readonly Weight[], keep: readonly Uint8Array[], context: Context | null): void {
+function remove(weights: readonly Weight[], keep: readonly Uint8Array[], context: Context | null): void {
   weights.forEach(({ value }, i) => {
     value.graph.setData(value, zeroed(value, keep[i]!));
     if (dropDefault(value.graph, value)) context?.note(`"${value.name}" is no longer an input that callers may override`);
