@@ -68,17 +68,16 @@ async function apply(model: Model, p: Int8Params, context: Context): Promise<voi
   liftConstants(probe);
   let found = sorted(layersOf(probe, selected), p);
   if (found.static.length + found.dynamic.length === 0) return report([], found, context.note);
-  const granularity = raise(model, p, context.note);
+  raise(model, p, context.note);
   raiseIrVersion(model, 4);
   liftConstants(model);
   fuse(model, context.note);
   const before = readInitializers(model);
   found = sorted(layersOf(model, selected), p);
   for (const l of [...found.static, ...found.dynamic]) plainGemm(l, opsetOf(model));
-  const settings = { ...p, granularity };
   const done = [
-    ...(await statically(model, found.static, settings, context, found.left)),
-    ...(await dynamically(model, found.dynamic, settings, context, found.left)),
+    ...(await statically(model, found.static, p, context, found.left)),
+    ...(await dynamically(model, found.dynamic, p, context, found.left)),
   ];
   dropFloats(done, before, context.note);
   report(done, found, context.note);
@@ -104,22 +103,19 @@ function sorted({ layers, left }: Found, p: Int8Params): Sorted {
 }
 
 /**
- * Raises the opset to what the result needs: 13 for DequantizeLinear per channel, else 11 (DynamicQuantizeLinear, Gemm
- * without C). Where an op stands in the way of 13, static quantization falls back to one scale per tensor. Errors: one that stands in the
- * way of 11.
+ * Raises the opset to what the result needs: 13 for DequantizeLinear per channel, else 11 (DynamicQuantizeLinear, Gemm without C).
+ * Errors: an op that stands in the way, by name.
  */
-function raise(model: Model, p: Int8Params, note: (line: string) => void): "channel" | "tensor" {
+function raise(model: Model, p: Int8Params, note: (line: string) => void): void {
   const from = opsetOf(model);
   const to = p.mode === "static" && p.granularity === "channel" ? 13 : 11;
+  if (from >= to) return;
   try {
     const rewritten = upgrade(model, to);
-    if (from < to) note(`opset ${from} → ${to}, which int8 needs${rewritten.length ? ` (${rewritten.join(", ")})` : ""}`);
-    return p.granularity;
+    note(`opset ${from} → ${to}, which int8 needs${rewritten.length ? ` (${rewritten.join(", ")})` : ""}`);
   } catch (e) {
     if (!(e instanceof Fault)) throw e;
-    if (from < 11 || to !== 13) throw new Fault("int8", `needs opset ${to}, the model has ${from}; ${e.message}`, { cause: e });
-    note(`one weight scale per tensor, because scales per channel need opset 13: ${e.message}`);
-    return "tensor";
+    throw new Fault("int8", `needs opset ${to}, the model has ${from}; ${e.message}`, { cause: e });
   }
 }
 
