@@ -10,6 +10,7 @@ import * as loss from "./gradcheck/loss.ts";
 import * as math from "./gradcheck/math.ts";
 import * as microsoft from "./gradcheck/microsoft.ts";
 import * as normalization from "./gradcheck/normalization.ts";
+import * as pith from "./gradcheck/pith.ts";
 import * as reduction from "./gradcheck/reduction.ts";
 import * as shape from "./gradcheck/shape.ts";
 import * as windows from "./gradcheck/windows.ts";
@@ -23,6 +24,7 @@ const rows: readonly Row[] = [
   math,
   microsoft,
   normalization,
+  pith,
   reduction,
   shape,
   windows,

@@ -178,6 +178,10 @@ function keptInfos(graph: Graph, source: GraphProto): ValueInfoProto[] {
 }
 
 function nodeMessage(n: Node, w: Writing): NodeProto {
+  if (n.domain === "pith" && n.opType === "StraightThrough" && n.outputs[0]) {
+    // It differs from Identity in its gradient alone, which no file holds.
+    return create(NodeProtoSchema, { name: n.name, opType: "Identity", input: [n.inputs[1]!.name], output: [n.outputs[0].name] });
+  }
   const source = n.source as NodeProto | undefined;
   const input = n.inputs.map((v) => v?.name ?? "");
   const output = n.outputs.map((v) => v?.name ?? "");

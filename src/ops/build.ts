@@ -1,5 +1,5 @@
 /** Writing nodes as one writes formulas. */
-import type { AttrInput, Graph, Model, Node, Value } from "../ir/graph.ts";
+import { type AttrInput, float, type Graph, type Model, type Node, type Value } from "../ir/graph.ts";
 import { type DType, dtypes } from "../tensor/dtype.ts";
 import { Fault } from "../tensor/fault.ts";
 import { type Tensor, tensor } from "../tensor/tensor.ts";
@@ -84,6 +84,13 @@ export class Build {
   }
   transpose(v: Value, perm: readonly number[]): Value {
     return perm.every((p, i) => p === i) ? v : this.op("Transpose", [v], { perm });
+  }
+
+  /** The value of `y` with the gradient of `x` (within ±bound, if given): see StraightThrough in pith.ts. For training graphs only. */
+  straightThrough(x: Value, y: Value, bound?: number): Value {
+    const v = this.op("StraightThrough", [x, y], bound === undefined ? {} : { bound: float(bound) }, "pith");
+    v.type = x.type;
+    return v;
   }
 
   where(condition: Value, a: Value, z: Value): Value {

@@ -14,6 +14,7 @@ import * as microsoft from "./microsoft.ts";
 import * as normalization from "./normalization.ts";
 import type { Op } from "./op.ts";
 import * as pad from "./pad.ts";
+import * as pith from "./pith.ts";
 import * as pool from "./pool.ts";
 import * as quantized from "./quantized.ts";
 import * as reduction from "./reduction.ts";
@@ -46,6 +47,7 @@ const families: Readonly<Record<string, readonly Readonly<Record<string, Op>>[]>
     softmax,
   ],
   "com.microsoft": [microsoft],
+  pith: [pith],
 };
 
 /** Domain → op type → what is known of it. */

@@ -24,6 +24,8 @@ export interface Row {
   /** Number of outputs; cotangents flow into all float ones, or into those listed in `through`. */
   readonly outputs?: number | readonly string[];
   readonly through?: readonly number[];
+  /** What is differenced in its place, on the first input, where the rule is by design not the op's own derivative. */
+  readonly instead?: { readonly op: string; readonly inputs?: readonly Tensor[] };
   /** Check in float32 though the op has a float64 kernel. */
   readonly float32?: true;
 }
@@ -82,11 +84,14 @@ export interface Subject {
   readonly optimization?: SessionOptions["optimization"];
   readonly inputs: readonly { readonly name: string; readonly value: Tensor }[];
   readonly build: (b: Build, inputs: readonly Value[]) => readonly Value[];
+  /** What the differences are taken of; default: what is built. */
+  readonly instead?: (b: Build, inputs: readonly Value[]) => readonly Value[];
 }
 
 export function subjectOf(row: Row, seed = 1): Subject {
   const dtype = row.float32 || single.has(row.op) ? "float32" : "float64";
   const r = random(seed, nameOf(row));
+  const { instead } = row;
   const inputs = row.inputs.flatMap((a, i) =>
     a === null || isTensor(a) || typeof a === "number" ? [] : [{ name: `x${i}`, value: spread(r, a, dtype) }],
   );
@@ -95,6 +100,13 @@ export function subjectOf(row: Row, seed = 1): Subject {
     inputs,
     ...(row.opset ? { opset: row.opset } : {}),
     ...(row.domain ? { domains: [row.domain] } : {}),
+    ...(instead
+      ? {
+          instead: (b: Build, [x]: readonly Value[]) => [
+            b.op(instead.op, [x!, ...(instead.inputs ?? []).map((t) => b.constant(tensor(dtype, t.shape, numbersOf(t))))]),
+          ],
+        }
+      : {}),
     build(b, xs) {
       const given = [...xs];
       const values: (Value | null)[] = [];
@@ -111,6 +123,7 @@ export function subjectOf(row: Row, seed = 1): Subject {
 
 /** A graph and the one that has its gradient, for a cotangent drawn from `seed`. */
 interface Pair {
+  /** What the differences are taken of. */
   readonly forward: Model;
   readonly outputs: readonly string[];
   readonly backward: Model;
@@ -121,16 +134,21 @@ interface Pair {
 async function differentiate(subject: Subject, seed: number): Promise<Pair> {
   const { dtype, inputs } = subject;
   const r = random(seed, "cotangent");
-  const forward = newModel("gradcheck", subject.opset ?? 17, 10);
-  for (const d of subject.domains ?? []) forward.opsets.set(d, 1);
-  const b = Build.of(forward);
-  const xs = inputs.map(({ name, value }) => forward.graph.input(name, dtype, value.shape));
-  for (const y of subject.build(b, xs)) forward.graph.addOutput(y);
+  const modelOf = (build: Subject["build"]) => {
+    const model = newModel("gradcheck", subject.opset ?? 17, 10);
+    for (const d of subject.domains ?? []) model.opsets.set(d, 1);
+    const xs = inputs.map(({ name, value }) => model.graph.input(name, dtype, value.shape));
+    for (const y of build(Build.of(model), xs)) model.graph.addOutput(y);
+    return model;
+  };
+  const forward = modelOf(subject.build);
+  const differenced = subject.instead ? modelOf(subject.instead) : forward;
   const feeds = Object.fromEntries(inputs.map(({ name, value }) => [name, value]));
 
   const backward = await observeShapes(forward, feeds);
   const g = backward.graph;
   const ys = g.outputs.filter((y) => isFloat(y.type!.dtype));
+  const outputs = differenced.graph.outputs.filter((_, i) => isFloat(g.outputs[i]!.type!.dtype)).map((y) => y.name);
   const back = Build.of(backward, "loss");
   const cotangents = ys.map((y) => r.fillNormal(new Float64Array(sizeOf(y.shape!))));
   // Types of values that are made after the shapes were observed.
@@ -154,7 +172,7 @@ async function differentiate(subject: Subject, seed: number): Promise<Pair> {
     g.addOutput(back.op("Identity", [c]));
   }
   removeDead(g);
-  return { forward, outputs: ys.map((y) => y.name), backward, feeds, cotangents };
+  return { forward: differenced, outputs, backward, feeds, cotangents };
 }
 
 /** The gradients that each of `times` runs of one session gives. */
