@@ -13,7 +13,7 @@ const floors: readonly (readonly string[])[] = [
   ["train"],
   ["techniques"],
   ["recipe"],
-  ["report", "search"],
+  ["report", "search", "transformers"],
   ["cli", "."],
 ];
 /** What only some files may import, with the reason. */
@@ -25,7 +25,7 @@ const guarded: readonly { readonly what: RegExp; readonly who: RegExp; readonly 
   },
   {
     what: /^node:/,
-    who: /^(onnx\/file|data\/.*\.node|runtime\/.*\.node|measure\/.*\.node|recipe\/.*\.node|report\/.*\.node|search\/|cli\/)/,
+    who: /^(onnx\/file|data\/.*\.node|runtime\/.*\.node|measure\/.*\.node|recipe\/.*\.node|transformers\/.*\.node|report\/.*\.node|search\/|cli\/)/,
     why: "everything else runs in a browser",
   },
 ];

@@ -11,6 +11,7 @@ import { loraCommand } from "./lora.ts";
 import { measureCommand } from "./measure.ts";
 import { show } from "./show.ts";
 import { trainCommand } from "./train.ts";
+import { transformersCommand } from "./transformers.ts";
 import { Usage } from "./usage.ts";
 
 /** 0 done · 1 wrong input or data, or a bug · 2 wrong usage · 3 refused by a gate. */
@@ -29,7 +30,16 @@ function prepared(command: Command): Command {
   return command.helpCommand(false).copyInheritedSettings(program).exitOverride();
 }
 
-for (const command of [show, compressCommand, trainCommand, distillCommand, loraCommand, measureCommand, helpOn(program)])
+for (const command of [
+  show,
+  compressCommand,
+  trainCommand,
+  distillCommand,
+  loraCommand,
+  measureCommand,
+  transformersCommand,
+  helpOn(program),
+])
   program.addCommand(prepared(command));
 program.exitOverride();
 

@@ -112,8 +112,10 @@ function slice(path: string, then: Stats, offset: number, byteLength: number): L
 }
 
 export interface SaveOptions {
-  /** auto (default): weights go to `<file>.data` when the model came with external data or would pass 2 GiB; always or never to force it. */
-  readonly external?: "auto" | "always" | "never";
+  /** auto (default): weights go to `<file>.data` when the model came with external data or would pass 2 GiB; large: only then; always or never to force it. */
+  readonly external?: "auto" | "large" | "always" | "never";
+  /** External files: their names beside the model's by number from 0 (default: one, `<file>.data`), and the bytes at which the next one begins. */
+  readonly chunks?: { readonly name: (index: number) => string; readonly bytes: number };
 }
 
 /** Tensors smaller than this stay in the main file: ONNX Runtime needs shapes and axes inside. */
@@ -133,36 +135,38 @@ export function save(model: Model, path: string, options: SaveOptions = {}): voi
     return;
   }
   const whole = external === "always" ? null : writePieces(model, { embed: true });
-  if (whole && (external === "never" || (model.externalFiles.length === 0 && byteLength(whole) <= limits.inlineBytes))) {
+  if (
+    whole &&
+    (external === "never" || ((external === "large" || model.externalFiles.length === 0) && byteLength(whole) <= limits.inlineBytes))
+  ) {
     if (byteLength(whole) > limits.fileBytes)
       throw new Fault(path, `would be ${byteLength(whole)} bytes, and an ONNX file ends at 2 GiB; allow external data`);
     replace(model, [[target, whole]]);
     return;
   }
-  const data = `${target}.data`;
-  const { place, pieces } = dataFile(basename(data));
+  const { place, files } = dataFiles(options.chunks ?? { name: () => `${basename(target)}.data`, bytes: Infinity });
   const main = writePieces(model, { place });
-  replace(
-    model,
-    pieces.length
-      ? [
-          [data, pieces],
-          [target, main],
-        ]
-      : [[target, main]],
-  );
+  replace(model, [...files.map(({ name, pieces }) => [join(folder, name), pieces] as const), [target, main]]);
 }
 
-/** Lays tensors out in one file, each at a multiple of 64 bytes; tensors over the same bytes share their place. */
-export function dataFile(location: string): { readonly place: Place; readonly pieces: Pieces } {
-  const pieces: Pieces = [];
+/** Lays tensors out in files, each at a multiple of 64 bytes and whole; tensors over the same bytes share their place. A tensor larger than a file may be has one to itself. */
+export function dataFiles({ name, bytes }: NonNullable<SaveOptions["chunks"]>): {
+  readonly place: Place;
+  readonly files: readonly { readonly name: string; readonly pieces: Pieces }[];
+} {
+  const files: { name: string; pieces: Pieces }[] = [];
   const placed = new Map<Uint8Array | LazyBytes, { location: string; offset: number; length: number }>();
-  let end = 0;
+  let end = Infinity;
   const place: Place = ({ data }) => {
     const length = data.byteLength;
     if (length < externalFrom) return null;
     let at = placed.get(data);
     if (!at) {
+      if (end + 63 + length > bytes || files.length === 0) {
+        files.push({ name: name(files.length), pieces: [] });
+        end = 0;
+      }
+      const { name: location, pieces } = files.at(-1)!;
       const pad = (64 - (end % 64)) % 64;
       if (pad) pieces.push(new Uint8Array(pad));
       pieces.push(data);
@@ -171,7 +175,7 @@ export function dataFile(location: string): { readonly place: Place; readonly pi
     }
     return at;
   };
-  return { place, pieces };
+  return { place, files };
 }
 
 /** External files of an untouched model, for where it is saved. Errors: another file of that name is there. */

@@ -4,3 +4,4 @@ export { svd } from "./factorize/svd.ts";
 export { lora } from "./lora/lora.ts";
 export { magnitude } from "./prune/magnitude.ts";
 export { int8 } from "./quantize/int8.ts";
+export { integerOps } from "./quantize/integerOps.ts";

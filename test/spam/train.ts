@@ -5,7 +5,7 @@
  */
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { accuracy, adamw, crossEntropy, type Dataset, evaluate, fit, fromArrays, parseSchedule, progressText, random, save, tensor } from "pith";
+import { accuracy, adamw, crossEntropy, type Dataset, evaluate, fit, fromArrays, parseSchedule, progressText, save } from "pith";
 import { tokenize } from "../../src/data/jsonl.ts";
 import { bert } from "../../src/nets/bert.ts";
 import { type Mail, mails } from "./mails.ts";

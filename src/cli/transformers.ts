@@ -1,0 +1,148 @@
+/** pith transformers: a model folder's session files in the dtypes that transformers.js loads. */
+import { Command, InvalidArgumentError } from "commander";
+import { bytes } from "../report/format.ts";
+import { table } from "../report/table.ts";
+import { type ConvertOptions, convert, type Result } from "../transformers/convert.node.ts";
+import { type Dtype, type DtypeName, differences, dtypes } from "../transformers/dtypes.ts";
+import { readFolder } from "../transformers/folder.node.ts";
+import { progressLine } from "./progress.ts";
+import { dim, print } from "./terminal.ts";
+import { amount, repeated, shape, whole } from "./usage.ts";
+
+interface Options {
+  readonly dtypes: readonly DtypeName[];
+  readonly output?: string;
+  readonly force?: true;
+  readonly perChannel?: boolean;
+  readonly reduceRange?: boolean;
+  readonly blockSize?: number;
+  readonly symmetric: boolean;
+  readonly accuracyLevel?: number;
+  readonly quantType: 0 | 1;
+  readonly blockOps: readonly string[];
+  readonly compat?: true;
+  readonly current?: true;
+  readonly check: boolean;
+  readonly leastCosine?: number;
+  readonly shape?: readonly (readonly [string, readonly number[]])[];
+  readonly threads?: number;
+  readonly json?: true;
+  readonly quiet?: true;
+}
+
+const all = Object.keys(dtypes) as DtypeName[];
+
+const command = new Command("transformers")
+  .description("a model folder for transformers.js: writes onnx/<name><suffix>.onnx in each dtype, loaded and compared with the original")
+  .argument("<folder>", "config.json, tokenizer files and onnx/<name>.onnx, as transformers.js has them")
+  .option("--dtypes <names>", `of ${all.join(",")}`, dtypeList, all)
+  .option("-o, --output <folder>", "where the results go, with a copy of the folder's other files (default: into the folder itself)")
+  .option("--force", "replace files that are there")
+  .option("--per-channel", "8 bits: a scale for each output channel (default: by the config's model_type, as the converter of version 3)")
+  .option("--no-per-channel", "8 bits: one scale for each tensor")
+  .option("--reduce-range", "8 bits: 7-bit weights (default: by model_type)")
+  .option("--no-reduce-range", "8 bits: all 8 bits")
+  .option("--block-size <columns>", "weights that share a scale (default: 32; bnb4: 64)", whole(16))
+  .option("--no-symmetric", "4 bits and fewer: with zero points")
+  .option("--accuracy-level <level>", "4 bits and fewer: accuracy_level of MatMulNBits, 4 for 8-bit activations", whole(0))
+  .option("--quant-type <type>", "bnb4: 0 FP4, 1 NF4", quantType, 1)
+  .option("--block-ops <types>", "op types that stay as they are, e.g. Gather,Conv", (text: string) => text.split(","), [])
+  .option("--compat", "as the converter of version 3 did, where pith does otherwise")
+  .option("--current", "for loaders on ONNX Runtime 1.20 and later only: no workarounds for older ones")
+  .option("--no-check", "do not load the results and compare them with the original")
+  .option("--least-cosine <number>", "refuse a result whose outputs agree less (default: by dtype)", amount(-1))
+  .option("--shape <name=1x3x224x224>", "an input's shape, where it cannot be guessed (repeatable)", repeated(shape))
+  .option("--threads <number>", "threads (default: all cores)", whole(1))
+  .option("--json", "the results as JSON")
+  .option("--quiet", "no progress")
+  .addHelpText("after", () =>
+    [
+      "",
+      "Dtypes:",
+      ...all.map((d) => `  ${d.padEnd(6)} onnx/<name>${dtypes[d].suffix}.onnx`.padEnd(38) + dtypes[d].doc),
+      "",
+      "With --compat:",
+      ...differences.map((d) => `  ${d}`),
+    ].join("\n"),
+  )
+  .action(run);
+
+export { command as transformersCommand };
+
+function dtypeList(text: string): readonly DtypeName[] {
+  const names = text.split(",").map((n) => n.trim());
+  for (const n of names)
+    if (!Object.hasOwn(dtypes, n)) throw new InvalidArgumentError(`there is no dtype "${n}"; there are ${all.join(", ")}.`);
+  return [...new Set(names)] as DtypeName[];
+}
+
+function quantType(text: string): 0 | 1 {
+  if (text !== "0" && text !== "1") throw new InvalidArgumentError("0 or 1 is needed.");
+  return Number(text) as 0 | 1;
+}
+
+async function run(path: string, o: Options): Promise<void> {
+  const folder = readFolder(path);
+  const line = progressLine(process.stderr, o.quiet);
+  const options: ConvertOptions = {
+    dtypes: o.dtypes,
+    perChannel: o.perChannel ?? null,
+    reduceRange: o.reduceRange ?? null,
+    blockSize: o.blockSize ?? null,
+    symmetric: o.symmetric,
+    accuracyLevel: o.accuracyLevel ?? null,
+    quantType: o.quantType,
+    blockedOps: o.blockOps,
+    compat: o.compat ?? false,
+    current: o.current ?? false,
+    check: o.check,
+    ...(o.output === undefined ? {} : { output: o.output }),
+    ...(o.force ? { force: true } : {}),
+    ...(o.leastCosine === undefined ? {} : { leastCosine: o.leastCosine }),
+    ...(o.shape ? { shapes: Object.fromEntries(o.shape) } : {}),
+    ...(o.threads ? { threads: o.threads } : {}),
+    progress: (p) => line.show(p),
+  };
+  try {
+    const { results, configured } = await convert(folder, options);
+    line.clear();
+    if (o.json) print(JSON.stringify(results, null, 2));
+    else {
+      print(tableOf(results));
+      for (const r of results) for (const n of r.notes) print(dim(`${r.file}: ${n}`));
+      for (const d of o.dtypes) {
+        const { remark }: Dtype = dtypes[d];
+        if (remark) print(dim(`${d}: ${remark}`));
+      }
+      if (configured) print(dim("config.json: its transformers.js_config now says which files have external data"));
+    }
+    const failed = results.filter((r) => r.error !== null);
+    for (const r of failed) process.stderr.write(`pith: ${r.file} was not written: ${r.error}\n`);
+    if (failed.length) process.exitCode = 1;
+  } finally {
+    line.clear();
+  }
+}
+
+function tableOf(results: readonly Result[]): string {
+  const figure = (x: number | undefined, digits: number) => (x === undefined ? "" : x.toFixed(digits));
+  const rows = results.map((r) => [
+    r.file,
+    r.dtype ?? "fp32",
+    r.bytes === null ? "not written" : bytes(r.bytes),
+    r.ratio === null || r.dtype === null ? "" : `${r.ratio.toFixed(2)}×`,
+    figure(r.agreement?.cosine, 5),
+    r.agreement ? `${figure(100 * r.agreement.relative, 2)} %` : r.dtype && r.error === null ? "not checked" : "",
+  ]);
+  return table(
+    [
+      { title: "file" },
+      { title: "dtype" },
+      { title: "bytes", align: "right" },
+      { title: "smaller", align: "right" },
+      { title: "cosine", align: "right" },
+      { title: "error", align: "right" },
+    ],
+    rows,
+  );
+}

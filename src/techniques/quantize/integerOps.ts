@@ -1,0 +1,287 @@
+/** 8-bit weights spelled as ONNX Runtime's dynamic quantizer spells them: the operators and names that loaders of such files know. */
+import { choice, flag, number, text, type ValuesOf } from "../../data/params.ts";
+import { type Graph, type Model, type Node, produce, type Value } from "../../ir/graph.ts";
+import { matcher, namesOf } from "../../ir/select.ts";
+import { allNodes, labelOf } from "../../ir/walk.ts";
+import { floatsOf, type Tensor, tensor, wrap } from "../../tensor/tensor.ts";
+import { liftConstants } from "../../transform/fold.ts";
+import { upgrade } from "../../transform/upgrade.ts";
+import { raiseIrVersion } from "../../transform/weights.ts";
+import { type Context, defineTechnique } from "../technique.ts";
+import { type Codes, codesOf } from "./codes.ts";
+import { plainGemm } from "./gemm.ts";
+import { inputOf, type Layer, layersOf, leave, outputOf, weightKey, weightOf } from "./layers.ts";
+import { dropFloats, readInitializers } from "./store.ts";
+
+const params = {
+  weights: choice(["int8", "uint8"], {
+    doc: "int8: symmetric, the faster one; uint8: with a zero point, for runtimes without int8 kernels",
+  }),
+  granularity: choice(["tensor", "channel"], { doc: "one weight scale for the tensor, or one for each output channel" }),
+  reduceRange: flag(false, { doc: "7-bit weights, for CPUs with AVX2 but without VNNI, whose 16-bit sums overflow" }),
+  conv: choice(["stored", "integer", "float"], {
+    doc: "Convs: 8-bit weights made float when they are used; ConvInteger, several times slower; or left alone",
+  }),
+  embeddings: flag(true, { doc: "the tables that Gather reads, too; one that a layer shares is stored once" }),
+  include: text("*", { doc: "only these nodes (globs on node and weight names, op:Type)" }),
+  exclude: text("", { doc: "not these nodes" }),
+  maxError: number(0.2, { min: 0, doc: "a weight that would change by more stays float: ‖W − Ŵ‖/‖W‖" }),
+} as const;
+
+type Values = ValuesOf<typeof params>;
+
+export const integerOps = defineTechnique({
+  technique: "integerOps",
+  family: "quantize",
+  doc: "Stores weights in 8 bits and computes MatMul and Gemm in integers, with the operators and names of ONNX Runtime's dynamic quantizer.",
+  paper: "ONNX Runtime, quantization in IntegerOps mode; Jacob et al. 2018",
+  params,
+  neutral: { exclude: "*" },
+  apply,
+});
+
+/** A weight in 8 bits. */
+interface Stored {
+  readonly codes: Value;
+  readonly scale: Value;
+  readonly zeroPoint: Value;
+  readonly error: number;
+  /** Codes of a table that layers read transposed: [columns, rows] of what they see. */
+  readonly turned: boolean;
+}
+
+async function apply(model: Model, p: Values, context: Context): Promise<void> {
+  liftConstants(model);
+  const selected = { include: p.include, ...(p.exclude ? { exclude: p.exclude } : {}) };
+  const { layers, left } = layersOf(model, selected);
+  const tables = p.embeddings ? tablesOf(model, p) : new Map<Value, Node[]>();
+  const wanted = layers.filter((l) => l.op !== "Conv" || p.conv !== "float");
+  for (const l of layers) if (l.op === "Conv" && p.conv === "float") leave(left, "conv=float", l.node);
+  if (wanted.length + tables.size === 0) return context.note("no weights to quantize among the nodes selected; nothing was changed");
+  const opset = model.opsets.get("") ?? 1;
+  const needed = wanted.some((l) => l.op === "Conv") && p.conv === "stored" ? 13 : 11;
+  if (opset < needed) upgrade(model, needed);
+  raiseIrVersion(model, 4);
+  const before = readInitializers(model);
+  const store = storing(p);
+  const done: Layer[] = [];
+  const inputs = new Map<Graph, Map<Value, Node>>();
+  for (const l of layersOf(model, selected).layers) {
+    if (l.op === "Conv" && p.conv === "float") continue;
+    plainGemm(l, Math.max(opset, needed));
+    const w = store(l, tables.has(l.weight));
+    if (w.error > p.maxError) {
+      leave(left, `8 bits would change its weight by ${percent(w.error)} (more than ${percent(p.maxError)})`, l.node);
+      continue;
+    }
+    if (l.op === "Conv" && p.conv === "stored") storedConv(l, w);
+    else integerLayer(l, w, quantizedInput(inputs, l.node.graph, inputOf(l)));
+    done.push(l);
+  }
+  let gathers = 0;
+  for (const [table, nodes] of tables) {
+    const w = store(table, false);
+    if (w.error > p.maxError) {
+      for (const n of nodes) leave(left, `8 bits would change its table by ${percent(w.error)} (more than ${percent(p.maxError)})`, n);
+      continue;
+    }
+    for (const n of nodes) embedding(n, w);
+    gathers += nodes.length;
+  }
+  // Weights that nothing came to read, because their layers stay float.
+  for (const w of store.all()) for (const v of [w.codes, w.scale, w.zeroPoint]) if (v.uses.size === 0) v.graph.removeInitializer(v);
+  dropFloats(done, before, context.note);
+  context.note(`${done.length} of ${layers.length} layers and ${gathers} embeddings in 8 bits`);
+  for (const [why, names] of left) context.note(`stay float: ${names.slice(0, 5).join(", ")}${names.length > 5 ? " …" : ""}: ${why}`);
+}
+
+/** Float tables with rows, and the Gather nodes that take rows of them. */
+function tablesOf(model: Model, p: Values): Map<Value, Node[]> {
+  const include = matcher(p.include);
+  const exclude = p.exclude ? matcher(p.exclude) : () => false;
+  const tables = new Map<Value, Node[]>();
+  for (const n of allNodes(model.graph)) {
+    const table = n.opType === "Gather" && n.domain === "" ? n.inputs[0] : null;
+    if (table?.data?.dtype !== "float32" || table.data.shape.length !== 2 || table.data.data.byteLength < 1024) continue;
+    const axis = n.int("axis") ?? 0;
+    if ((axis !== 0 && axis !== -2) || !include(namesOf(n), n.opType) || exclude(namesOf(n), n.opType)) continue;
+    tables.set(table, [...(tables.get(table) ?? []), n]);
+  }
+  return tables;
+}
+
+/** Quantizes weights, each once: a layer's as the layer sees it, or as it is stored where a Gather reads it too. */
+function storing(p: Values) {
+  const have = new Map<string, Stored>();
+  const add = (key: string, owner: Value, name: string, shape: readonly number[], c: Codes, scalar: boolean, turned: boolean) => {
+    const { graph } = owner;
+    const dims = scalar ? [] : [c.scales.length];
+    const stored: Stored = {
+      codes: graph.initializer(`${name}_quantized`, wrap(p.weights, shape, c.codes)),
+      scale: graph.initializer(`${name}_scale`, tensor("float32", dims, c.scales)),
+      zeroPoint: graph.initializer(`${name}_zero_point`, wrap(p.weights, dims, c.zeroPoints)),
+      error: c.error,
+      turned,
+    };
+    have.set(key, stored);
+    return stored;
+  };
+  const table = (value: Value): Stored => {
+    const key = `${value.graph.name}|${value.name}`;
+    const t = value.data!;
+    return (
+      have.get(key) ??
+      add(
+        key,
+        value,
+        value.name,
+        t.shape,
+        codesOf(floatsOf(t), t.shape, { dtype: p.weights, axis: null, reduceRange: p.reduceRange }),
+        true,
+        true,
+      )
+    );
+  };
+  const layer = (l: Layer, shared: boolean): Stored => {
+    const t = weightOf(l);
+    if (shared && l.op !== "Conv" && sameTransposed(l, t)) return table(l.weight);
+    const key = weightKey(l);
+    const known = have.get(key);
+    if (known) return known;
+    const conv = l.op === "Conv";
+    // ConvInteger takes one zero point; MatMulInteger one for each column.
+    const perChannel = p.granularity === "channel" || (conv && p.conv === "stored");
+    const options = {
+      dtype: p.weights,
+      axis: perChannel ? l.axis : null,
+      reduceRange: p.reduceRange,
+      centred: conv && p.conv === "integer",
+    };
+    const c = codesOf(floatsOf(t), t.shape, options);
+    const name = l.use.through.length ? `${l.weight.name}_seen` : l.weight.name;
+    return add(key, l.weight, name, t.shape, c, !perChannel, false);
+  };
+  const store = (what: Layer | Value, shared: boolean) => ("use" in what ? layer(what, shared) : table(what));
+  return Object.assign(store, { all: () => have.values() });
+}
+
+/** Whether a layer sees the stored table itself, transposed. */
+function sameTransposed(l: Layer, seen: Tensor): boolean {
+  const stored = l.weight.data!;
+  const turns = l.use.through.every((n) => n.opType === "Transpose" || n.opType === "Identity");
+  const odd = l.use.through.filter((n) => n.opType === "Transpose").length + (l.op === "Gemm" && l.node.int("transB") ? 1 : 0);
+  return turns && odd % 2 === 1 && (l.node.float("alpha") ?? 1) === 1 && seen.shape[0] === stored.shape[1];
+}
+
+/** uint8 codes, scale and zero point of a value, taken once in each graph that reads them. */
+function quantizedInput(have: Map<Graph, Map<Value, Node>>, graph: Graph, x: Value): Node {
+  let here = have.get(graph);
+  if (!here) have.set(graph, (here = new Map()));
+  let node = here.get(x);
+  if (!node)
+    here.set(
+      x,
+      (node = graph.append("DynamicQuantizeLinear", [x], {
+        name: `${x.name}_QuantizeLinear`,
+        outputs: [`${x.name}_quantized`, `${x.name}_scale`, `${x.name}_zero_point`],
+      })),
+    );
+  return node;
+}
+
+/** y = float(MatMulInteger(x, W)) · (sx·sw), and the bias of a Gemm; the last node gets the layer's name and output. */
+function integerLayer(l: Layer, w: Stored, x: Node): void {
+  const { node } = l;
+  const { graph } = node;
+  const [q, s, z] = x.outputs as [Value, Value, Value];
+  const label = labelOf(node);
+  const out = outputOf(l);
+  const conv = l.op === "Conv";
+  const [name, quantized] = [`${label}_quant`, `${out.name}_output_quantized`];
+  // A tied table is stored by rows; the runtime turns it once, on loading.
+  const codes = w.turned ? graph.append("Transpose", [w.codes], { name: `${label}_turned`, attrs: { perm: [1, 0] } }).outputs[0]! : w.codes;
+  const attrs = conv ? Object.fromEntries(node.attrs) : {};
+  const zero = conv && w.zeroPoint.data!.shape.length ? firstOf(graph, w.zeroPoint) : w.zeroPoint;
+  const product = graph.append(conv ? "ConvInteger" : "MatMulInteger", [q, codes, z, zero], { name, attrs, outputs: [quantized] });
+  const cast = graph.append("Cast", [product.outputs[0]!], {
+    name: `${quantized}_cast`,
+    attrs: { to: 1 },
+    outputs: [`${quantized}_cast_output`],
+  });
+  const spread = conv && w.scale.data!.shape.length ? spreadOver(graph, w.scale, l) : w.scale;
+  const scales = graph.append("Mul", [s, spread], { name: `${name}_scales_mul`, outputs: [`${name}_scales_mul:0`] });
+  const y = graph.append("Mul", [cast.outputs[0]!, scales.outputs[0]!], { name: `${name}_output_scale_mul` });
+  const c = l.op === "MatMul" ? null : (node.inputs[2] ?? null);
+  const last = c ? graph.append("Add", [y.outputs[0]!, biasOf(l, c)], { name: `${name}_bias_add` }) : y;
+  produce(last, out);
+  graph.remove(node);
+}
+
+/** Values over the spatial axes of a Conv's output: [channels, 1, …]. */
+function spreadOver(graph: Graph, v: Value, l: Layer): Value {
+  const values = floatsOf(v.data!);
+  return graph.initializer(
+    `${v.name}_spread`,
+    tensor(
+      "float32",
+      [
+        values.length,
+        ...weightOf(l)
+          .shape.slice(2)
+          .map(() => 1),
+      ],
+      values,
+    ),
+  );
+}
+
+function firstOf(graph: Graph, v: Value): Value {
+  return graph.initializer(`${v.name}_scalar`, {
+    ...v.data!,
+    shape: [],
+    data: (v.data!.data as Uint8Array).subarray(0, 1),
+    source: undefined,
+  });
+}
+
+/** What is added to the product: a Gemm's constant C (beta applied), a Conv's bias over its spatial axes. */
+function biasOf(l: Layer, c: Value): Value {
+  const { graph } = l.node;
+  if (l.op === "Conv") {
+    const dims = [
+      l.channels,
+      ...weightOf(l)
+        .shape.slice(2)
+        .map(() => 1),
+    ];
+    return graph.initializer(`${c.name}_reshape`, tensor("float32", dims, l.bias!));
+  }
+  const plain = (l.node.float("beta") ?? 1) === 1;
+  return plain ? c : graph.initializer(`${c.name}_scaled`, tensor("float32", [l.channels], l.bias!));
+}
+
+/** A Conv stays in float; its weights are stored in 8 bits, per channel. */
+function storedConv(l: Layer, w: Stored): void {
+  const { node } = l;
+  const name = `${w.codes.name.replace(/_quantized$/, "")}_DequantizeLinear`;
+  const known = [...w.codes.uses].flatMap((u) => ("node" in u && u.node.graph === node.graph ? [u.node] : []))[0];
+  const dequantize =
+    known ??
+    node.graph.append("DequantizeLinear", [w.codes, w.scale, w.zeroPoint], { name, attrs: { axis: 0 }, outputs: [`${name}_Output`] });
+  node.setInput(1, dequantize.outputs[0]!);
+}
+
+/** Rows of codes, made float afterwards. */
+function embedding(node: Node, w: Stored): void {
+  const { graph } = node;
+  const out = node.outputs[0]!;
+  const rows = graph.append("Gather", [w.codes, node.inputs[1]!], {
+    name: `${labelOf(node)}_quant`,
+    attrs: { axis: 0 },
+    outputs: [`${out.name}_quantized`],
+  });
+  produce(graph.append("DequantizeLinear", [rows.outputs[0]!, w.scale, w.zeroPoint], { name: `${out.name}_DequantizeLinear` }), out);
+  graph.remove(node);
+}
+
+const percent = (x: number) => `${Number((100 * x).toPrecision(2))} %`;

@@ -1,0 +1,179 @@
+/** A folder's session files in other dtypes, each loaded and compared with the original before it is there. */
+import { existsSync, readFileSync, rmSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { host } from "#host";
+import type { Batch } from "../data/dataset.ts";
+import type { Model } from "../ir/graph.ts";
+import { allNodes } from "../ir/walk.ts";
+import { fileBytes, load, save } from "../onnx/file.ts";
+import { limits } from "../onnx/limits.ts";
+import { compress } from "../recipe/compress.ts";
+import { Fault } from "../tensor/fault.ts";
+import { type Agreement, agreement } from "./agreement.ts";
+import { type Dtype, type DtypeName, dtypes, perChannelDefault, type Settings } from "./dtypes.ts";
+import { chunkName, copyRest, declareExternalData, filesOf, install, type ModelFolder, unfinished, writeJson } from "./folder.node.ts";
+import { inputsFor } from "./inputs.ts";
+import { run } from "./run.node.ts";
+
+export interface ConvertOptions extends Settings {
+  readonly dtypes: readonly DtypeName[];
+  /** Another folder for the results: the folder's other files are copied there. Default: the folder itself. */
+  readonly output?: string;
+  /** Replace files that are there. */
+  readonly force?: boolean;
+  /** Load and compare each result (default), or not. */
+  readonly check?: boolean;
+  /** Least cosine of any output; default: the dtype's own. */
+  readonly leastCosine?: number;
+  /** Shapes of inputs that cannot be guessed, by name. */
+  readonly shapes?: Readonly<Record<string, readonly number[]>>;
+  readonly threads?: number;
+  /** Bytes at which external data begins another file. */
+  readonly chunkBytes?: number;
+  readonly progress?: (p: { readonly what: string; readonly step: number; readonly of: number }) => void;
+}
+
+/** What became of one session file in one dtype; `dtype` null: the original. */
+export interface Result {
+  readonly session: string;
+  readonly dtype: DtypeName | null;
+  readonly file: string;
+  readonly bytes: number | null;
+  /** Original bytes over these. */
+  readonly ratio: number | null;
+  readonly agreement: Agreement | null;
+  /** What the techniques said: what stayed as it was, and why. */
+  readonly notes: readonly string[];
+  /** Why it was not written. */
+  readonly error: string | null;
+}
+
+export interface Converted {
+  readonly results: readonly Result[];
+  /** config.json was changed: external data. */
+  readonly configured: boolean;
+}
+
+/**
+ * Writes `onnx/<session><suffix>.onnx` for every session file and dtype. A result that does not load, or agrees too little with the
+ * original, is not written; the others are. Every file is finished elsewhere and then renamed. Errors: files that are there already, without `force`.
+ */
+export async function convert(folder: ModelFolder, options: ConvertOptions): Promise<Converted> {
+  const target = options.output ?? folder.path;
+  const onnx = join(target, "onnx");
+  const fileOf = (session: string, dtype: DtypeName) => `${session}${dtypes[dtype].suffix}.onnx`;
+  const planned = folder.sessions.flatMap((s) => options.dtypes.map((d) => fileOf(s, d)));
+  const there = planned.filter((f) => existsSync(join(onnx, f)));
+  if (there.length && !options.force) throw new Fault(onnx, `already holds ${there.join(", ")}; --force replaces what is there`);
+  if (resolve(target) !== resolve(folder.path)) copyRest(folder.path, target);
+  const results: Result[] = [];
+  const chunks = new Map<string, number>();
+  const of = folder.sessions.length * options.dtypes.length;
+  let step = 0;
+  for (const session of folder.sessions) {
+    const path = join(folder.path, "onnx", `${session}.onnx`);
+    const model = load(path);
+    const before = fileBytes(path);
+    results.push({ session, dtype: null, file: `${session}.onnx`, bytes: before, ratio: 1, agreement: null, notes: [], error: null });
+    let reference: Reference | null = null;
+    for (const dtype of options.dtypes) {
+      const file = fileOf(session, dtype);
+      options.progress?.({ what: file, step: step++, of });
+      const notes: string[] = [];
+      const result = { session, dtype, file, notes };
+      const work = unfinished(onnx);
+      try {
+        const made = await make(model, dtypes[dtype], folder, options, notes);
+        const part = join(work, file);
+        save(made, part, {
+          external: "large",
+          chunks: { name: (i) => chunkName(file, i), bytes: options.chunkBytes ?? limits.inlineBytes },
+        });
+        let agreed: Agreement | null = null;
+        if (options.check !== false) {
+          reference ??= await referenceOf(path, model, session, folder, options);
+          agreed = agreement(reference.outputs, await run(part, reference.sets, options.threads ?? host.cores));
+          const least = options.leastCosine ?? dtypes[dtype].cosine;
+          if (agreed.cosine < least) throw new Fault(file, disagrees(agreed, least));
+        }
+        const bytes = fileBytes(part);
+        const pieces = filesOf(work, file).length - 1;
+        install(work, onnx, file);
+        chunks.set(file, pieces);
+        results.push({ ...result, bytes, ratio: before / bytes, agreement: agreed, error: null });
+      } catch (e) {
+        if (!(e instanceof Fault) && !(e as NodeJS.ErrnoException).code) throw e;
+        results.push({ ...result, bytes: null, ratio: null, agreement: null, error: (e as Error).message });
+      } finally {
+        rmSync(work, { recursive: true, force: true });
+      }
+    }
+  }
+  options.progress?.({ what: "done", step: of, of });
+  const written = options.dtypes.filter((d) => results.some((r) => r.dtype === d && r.error === null));
+  if (written.length) writeQuantizeConfig(join(target, "quantize_config.json"), written, folder, options);
+  const configured = chunks.size > 0 && declareExternalData(folder, target, chunks);
+  return { results, configured };
+}
+
+interface Reference {
+  readonly sets: readonly Batch[];
+  readonly outputs: readonly Batch[];
+}
+
+async function referenceOf(path: string, model: Model, session: string, folder: ModelFolder, options: ConvertOptions): Promise<Reference> {
+  try {
+    const sets = inputsFor(model, session, folder.config, options.shapes);
+    return { sets, outputs: await run(path, sets, options.threads ?? host.cores) };
+  } catch (e) {
+    if (!(e instanceof Fault)) throw e;
+    throw new Fault(
+      session,
+      `the original does not run on made-up inputs: ${e.message}; give shapes it takes with --shape, or --no-check`,
+      { cause: e },
+    );
+  }
+}
+
+async function make(model: Model, dtype: Dtype, folder: ModelFolder, options: ConvertOptions, notes: string[]): Promise<Model> {
+  const ops = new Set([...allNodes(model.graph)].map((n) => n.opType));
+  const steps = dtype.steps(options, { modelType: folder.modelType, ops });
+  const { model: made, run } = await compress(model, steps, { measure: null, seed: 0, threads: options.threads ?? host.cores });
+  for (const s of run.steps) notes.push(...s.notes);
+  return made;
+}
+
+function disagrees({ outputs }: Agreement, least: number): string {
+  const worst = outputs.reduce((a, b) => (b.cosine < a.cosine ? b : a));
+  const figure = (x: number) => Number(x.toPrecision(3));
+  return `is too far from the original: output "${worst.name}" has the cosine ${figure(worst.cosine)} (at least ${least} is asked for; --least-cosine changes that), relative error ${figure(worst.relative)}`;
+}
+
+/** quantize_config.json, with the keys of the converter of transformers.js 3; modes written earlier stay named. */
+function writeQuantizeConfig(path: string, modes: readonly string[], folder: ModelFolder, o: ConvertOptions): void {
+  let earlier: unknown[] = [];
+  if (existsSync(path)) {
+    try {
+      const had = JSON.parse(readFileSync(path, "utf8")) as { modes?: unknown };
+      if (Array.isArray(had.modes)) earlier = had.modes;
+    } catch {
+      // Not ours to read: it is written anew.
+    }
+  }
+  const order = Object.keys(dtypes);
+  const all = [...new Set([...earlier, ...modes])].sort((a, b) => order.indexOf(String(a)) - order.indexOf(String(b)));
+  writeJson(
+    path,
+    {
+      modes: all,
+      per_channel: o.perChannel ?? perChannelDefault(folder.modelType),
+      reduce_range: o.reduceRange ?? perChannelDefault(folder.modelType),
+      block_size: o.blockSize,
+      is_symmetric: o.symmetric,
+      accuracy_level: o.accuracyLevel,
+      quant_type: o.quantType,
+      op_block_list: o.blockedOps.length ? o.blockedOps : null,
+    },
+    4,
+  );
+}
