@@ -1,0 +1,108 @@
+import { cpSync, mkdtempSync, readFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { env, pipeline } from "@huggingface/transformers";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { load } from "../../src/onnx/file.ts";
+import { type Converted, convert } from "../../src/transformers/convert.node.ts";
+import { type DtypeName, dtypes } from "../../src/transformers/dtypes.ts";
+import { readFolder } from "../../src/transformers/folder.node.ts";
+import { executablePath, skipped } from "../browser/chromium.ts";
+import { type Answer, openPage, type Page } from "./page.ts";
+import { texts } from "./texts.ts";
+
+const names = Object.keys(dtypes) as DtypeName[];
+const models = mkdtempSync(join(tmpdir(), "pith-"));
+const mails = texts.map((t) => t.text);
+const labels = texts.map((t) => t.label);
+
+/** How far the score of a mail may be from the original's. */
+const tolerance = (dtype: DtypeName) => (/q2|q1/.test(dtype) ? 0.5 : 0.02);
+
+let converted: Converted;
+let original: readonly Answer[];
+
+beforeAll(async () => {
+  cpSync(join(import.meta.dirname, "../fixtures/spam"), join(models, "spam"), { recursive: true });
+  converted = await convert(readFolder(join(models, "spam")), {
+    dtypes: names,
+    perChannel: null,
+    reduceRange: null,
+    blockSize: null,
+    symmetric: true,
+    accuracyLevel: null,
+    quantType: 1,
+    blockedOps: [],
+    compat: false,
+    current: false,
+    threads: 1,
+  });
+  env.allowRemoteModels = false;
+  env.localModelPath = models;
+  original = await classify("fp32");
+}, 120_000);
+
+async function classify(dtype: string): Promise<readonly Answer[]> {
+  const run = await pipeline("text-classification", "spam", { dtype: dtype as "fp32", session_options: { intraOpNumThreads: 1 } });
+  const answers = (await run(mails)) as Answer[];
+  await run.dispose();
+  return answers;
+}
+
+const expectClose = (answers: readonly Answer[], dtype: DtypeName) => {
+  expect(answers.map((a) => a.label)).toEqual(labels);
+  answers.forEach((a, i) => {
+    expect(Math.abs(a.score - original[i]!.score), mails[i]).toBeLessThanOrEqual(tolerance(dtype));
+  });
+};
+
+describe("the spam classifier in the pipeline of transformers.js", () => {
+  test("every dtype was written, is smaller and agrees with the original", () => {
+    expect(converted.results.filter((r) => r.error)).toEqual([]);
+    for (const r of converted.results) {
+      if (!r.dtype) continue;
+      expect(r.agreement!.cosine, r.file).toBeGreaterThanOrEqual(dtypes[r.dtype].cosine);
+      expect(r.ratio, r.file).toBeGreaterThan(1.2);
+    }
+  });
+
+  test("the original tells the mails apart", () => {
+    expect(original.map((a) => a.label)).toEqual(labels);
+  });
+
+  test.each(names)("%s in Node: the same labels, close scores", async (dtype) => {
+    expectClose(await classify(dtype), dtype);
+  });
+
+  describe.skipIf(!executablePath)(`in Chromium${skipped}`, () => {
+    let page: Page;
+    beforeAll(async () => {
+      page = await openPage(models);
+    });
+    afterAll(() => page?.close());
+
+    test.each(["fp32", ...names])("%s in Chromium: the same labels, close scores", async (dtype) => {
+      expectClose(await page.classify("spam", dtype, mails), dtype as DtypeName);
+    });
+  });
+});
+
+test("the initializers have the names of ONNX Runtime's quantizer", () => {
+  const held = (file: string) => [...load(join(models, "spam/onnx", file)).graph.initializers].map((v) => v.name);
+  const weight = "bert.encoder.layer.0.attention.self.query.weight";
+  for (const file of ["model_quantized.onnx", "model_int8.onnx", "model_uint8.onnx"])
+    expect(held(file)).toEqual(expect.arrayContaining([`${weight}_quantized`, `${weight}_scale`, `${weight}_zero_point`]));
+});
+
+test("quantize_config.json has the keys that the converter wrote", () => {
+  expect(JSON.parse(readFileSync(join(models, "spam/quantize_config.json"), "utf8"))).toEqual({
+    modes: names,
+    per_channel: true,
+    reduce_range: true,
+    block_size: null,
+    is_symmetric: true,
+    accuracy_level: null,
+    quant_type: 1,
+    op_block_list: null,
+  });
+});
