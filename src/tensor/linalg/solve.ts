@@ -1,5 +1,6 @@
 /** Factorizations that solve equations: QR, Cholesky, and Gaussian elimination. All in float64, all matrices row-major. */
 import { Fault } from "../fault.ts";
+import { dense } from "./dense.ts";
 import { applyQ, factorQr, fill, largest, rowMajor, unit, workspace } from "./workspace.ts";
 
 /** A = Q·R with k = min(rows, columns): `q` [rows, k] with orthonormal columns, `r` [k, columns] upper triangular. Householder. */
@@ -24,17 +25,11 @@ export function qr(a: ArrayLike<number>, rows: number, columns: number): { q: Fl
 /** The lower triangular L with A = L·Lᵀ, for a symmetric positive definite n × n matrix (its lower half is read). Errors: not positive definite, by pivot. */
 export function cholesky(a: ArrayLike<number>, n: number): Float64Array<ArrayBuffer> {
   largest("cholesky", a, n, n);
-  const w = workspace(n * n);
-  // Columns of the upper triangle Lᵀ: column i is row i of L.
-  const m = w.matrix(n, n);
-  for (let i = 0; i < n; i++) {
-    const row = i * n;
-    for (let j = 0; j < i; j++) m.data[row + j] = (a[row + j]! - w.dot(m.at(0, i), m.at(0, j), j)) / m.data[j * n + j]!;
-    const pivot = a[row + i]! - w.dot(m.at(0, i), m.at(0, i), i);
-    if (!(pivot > 0)) throw new Fault("cholesky", `the matrix is not positive definite (pivot ${i} is ${pivot}); add to its diagonal`);
-    m.data[row + i] = Math.sqrt(pivot);
-  }
-  return m.data.slice() as Float64Array<ArrayBuffer>;
+  const space = dense(n * n);
+  const m = space.matrix(n, n);
+  m.data.set(a);
+  space.cholesky(m);
+  return m.data.slice();
 }
 
 /** X with A·X = B, for `a` [n, n] and `b` [n, k]: elimination with partial pivoting. Errors: a singular matrix. */
