@@ -9,6 +9,7 @@ const floors: readonly (readonly string[])[] = [
   ["ops", "onnx"],
   ["runtime"],
   ["nets", "transform"],
+  ["lint"],
   ["measure"],
   ["train"],
   ["techniques"],

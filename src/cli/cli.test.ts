@@ -143,6 +143,31 @@ test("wrong input is one line and exit code 1; wrong usage is 2; nothing is half
   expect(readdirSync(folder).sort()).toEqual([...before, "text.onnx", "wrong.json"].sort());
 }, 120_000);
 
+test("lint says what a runtime refuses, by node, with exit code 4; --load tries it", async () => {
+  const model = load(net);
+  // 3-bit weights, which no runtime multiplies.
+  const w = model.graph.initializer("w", tensor("uint8", [3, 1, 12], new Array(36).fill(0)));
+  const s = model.graph.initializer("s", tensor("float32", [3], [1, 1, 1]));
+  const attrs = { K: 32, N: 3, bits: 3, block_size: 32 };
+  const wide = model.graph.input("wide", "float32", ["batch", 32]);
+  model.graph.addOutput(model.graph.append("MatMulNBits", [wide, w, s], { name: "odd", domain: "com.microsoft", attrs }).outputs[0]!);
+  model.opsets.set("com.microsoft", 1);
+  save(model, at("odd.onnx"));
+  const fine = await pith("lint", net, "--target", "node,wasm,tensorrt", "--load");
+  expect([fine.code, fine.err]).toEqual([0, ""]);
+  expect(fine.out).toMatch(/net\.onnx on node: 1 note\n +note +it loads\n/);
+  const odd = await pith("lint", at("odd.onnx"), "--target", "node,wasm", "--load", "--json");
+  expect(odd.code).toBe(4);
+  for (const report of JSON.parse(odd.out)) {
+    expect(report.findings.slice(0, 2)).toMatchObject([
+      { level: "error", what: expect.stringContaining("it does not load: ") },
+      { level: "error", what: expect.stringContaining("refuses com.microsoft.MatMulNBits on float32, 3bit"), nodes: ["odd"] },
+    ]);
+  }
+  const unknown = await pith("lint", net, "--target", "abacus");
+  expect([unknown.code, unknown.err]).toEqual([2, expect.stringContaining("must be one of node, wasm, webgpu")]);
+}, 60_000);
+
 test("lora train writes PEFT's files and leaves the model, lora merge folds them in, unmerge takes them out", async () => {
   const adapter = at("adapter");
   const before = readFileSync(net);

@@ -7,6 +7,7 @@ import { Fault } from "../tensor/fault.ts";
 import { compressCommand } from "./compress.ts";
 import { distillCommand } from "./distill.ts";
 import { helpOn, techniqueList } from "./help.ts";
+import { lintCommand } from "./lint.ts";
 import { loraCommand } from "./lora.ts";
 import { measureCommand } from "./measure.ts";
 import { show } from "./show.ts";
@@ -14,7 +15,7 @@ import { trainCommand } from "./train.ts";
 import { transformersCommand } from "./transformers.ts";
 import { Usage } from "./usage.ts";
 
-/** 0 done · 1 wrong input or data, or a bug · 2 wrong usage · 3 refused by a gate. */
+/** 0 done · 1 wrong input or data, or a bug · 2 wrong usage · 3 refused by a gate · 4 lint found what will not load. */
 const exit = { input: 1, usage: 2, refused: 3 } as const;
 
 const program = new Command("pith")
@@ -37,6 +38,7 @@ for (const command of [
   distillCommand,
   loraCommand,
   measureCommand,
+  lintCommand,
   transformersCommand,
   helpOn(program),
 ])
