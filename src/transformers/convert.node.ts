@@ -28,6 +28,8 @@ export interface ConvertOptions extends Settings {
   /** Shapes of inputs that cannot be guessed, by name. */
   readonly shapes?: Readonly<Record<string, readonly number[]>>;
   readonly threads?: number;
+  /** Weights in files of their own: where a file would pass 2 GiB (default), or always. */
+  readonly external?: "large" | "always";
   /** Bytes at which external data begins another file. */
   readonly chunkBytes?: number;
   readonly progress?: (p: { readonly what: string; readonly step: number; readonly of: number }) => void;
@@ -86,7 +88,7 @@ export async function convert(folder: ModelFolder, options: ConvertOptions): Pro
         const made = await make(model, dtypes[dtype], folder, options, notes);
         const part = join(work, file);
         save(made, part, {
-          external: "large",
+          external: options.external ?? "large",
           chunks: { name: (i) => chunkName(file, i), bytes: options.chunkBytes ?? limits.inlineBytes },
         });
         let agreed: Agreement | null = null;

@@ -1,0 +1,127 @@
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import type { Model } from "../../src/ir/graph.ts";
+import { allGraphs, allNodes } from "../../src/ir/walk.ts";
+import { load, save } from "../../src/onnx/file.ts";
+import { type ConvertOptions, convert } from "../../src/transformers/convert.node.ts";
+import { type DtypeName, dtypes } from "../../src/transformers/dtypes.ts";
+import { readFolder } from "../../src/transformers/folder.node.ts";
+import { config, mergedDecoder, sizes } from "./decoder.ts";
+
+const names = Object.keys(dtypes) as DtypeName[];
+const defaults: ConvertOptions = {
+  dtypes: names,
+  perChannel: null,
+  reduceRange: null,
+  blockSize: null,
+  symmetric: true,
+  accuracyLevel: null,
+  quantType: 1,
+  blockedOps: [],
+  compat: false,
+  current: false,
+  threads: 1,
+};
+
+/** A folder with these session files. */
+function folderOf(files: Readonly<Record<string, Model>>, json: object = config): string {
+  const folder = mkdtempSync(join(tmpdir(), "pith-"));
+  mkdirSync(join(folder, "onnx"));
+  writeFileSync(join(folder, "config.json"), JSON.stringify(json));
+  for (const [name, model] of Object.entries(files)) save(model, join(folder, "onnx", `${name}.onnx`));
+  return folder;
+}
+
+describe("a merged decoder with tied embeddings, both branches", () => {
+  const folder = folderOf({ decoder_model_merged: mergedDecoder() });
+  const table = 4 * sizes.vocabulary * sizes.width;
+
+  test.each(names)("%s loads, agrees and does not double the tied weights", async (dtype) => {
+    const before = readFileSync(join(folder, "onnx/decoder_model_merged.onnx"));
+    const { results } = await convert(readFolder(folder), { ...defaults, dtypes: [dtype] });
+    const [original, made] = results;
+    expect(made!.error).toBeNull();
+    expect(made!.agreement!.outputs.map((o) => o.name)).toContain("present.1.value");
+    const model = load(join(folder, "onnx", made!.file));
+    // Nothing of the table's size in float, and only one of its shape in codes.
+    const held = [...allGraphs(model.graph)].flatMap((g) => [...g.initializers].map((v) => v.data!));
+    const large = held.filter((t) => t.data.byteLength >= table / 16 && t.shape.reduce((a, b) => a * b, 1) * 4 >= table / 16);
+    expect(large.filter((t) => t.data.byteLength >= table).length).toBe(0);
+    expect(made!.bytes!).toBeLessThan(original!.bytes! * 0.6);
+    expect(readFileSync(join(folder, "onnx/decoder_model_merged.onnx")).equals(before)).toBe(true);
+  });
+});
+
+test("8 bits: weights outside of the branches are stored once, with the layers of both", async () => {
+  const folder = folderOf({ decoder_model_merged: mergedDecoder() });
+  const { results } = await convert(readFolder(folder), { ...defaults, dtypes: ["q8"] });
+  const model = load(join(folder, "onnx", results[1]!.file));
+  const ops = [...allNodes(model.graph)].map((n) => n.opType);
+  expect(ops.filter((o) => o === "MatMulInteger").length).toBe(2 * (4 * sizes.layers + 1));
+  const tied = [...model.graph.initializers].filter((v) => v.name.startsWith("transformer.wte.weight"));
+  expect(tied.map((v) => v.name).sort()).toEqual(["_quantized", "_scale", "_zero_point"].map((s) => `transformer.wte.weight${s}`));
+});
+
+test("files that are there stay unless they are to be replaced, and nothing else is left behind", async () => {
+  const folder = folderOf({ decoder_model_merged: mergedDecoder() });
+  const options = { ...defaults, dtypes: ["q8"] as const };
+  const file = join(folder, "onnx/decoder_model_merged_quantized.onnx");
+  writeFileSync(file, "mine");
+  writeFileSync(`${file}_data`, "mine");
+  await expect(convert(readFolder(folder), options)).rejects.toThrow(/already holds decoder_model_merged_quantized.onnx; --force/);
+  expect(readFileSync(file, "utf8")).toBe("mine");
+  await convert(readFolder(folder), { ...options, force: true });
+  expect(readdirSync(join(folder, "onnx")).sort()).toEqual(["decoder_model_merged.onnx", "decoder_model_merged_quantized.onnx"]);
+});
+
+test("a dtype that does not agree is not written and named; the others are", async () => {
+  const folder = folderOf({ decoder_model_merged: mergedDecoder() });
+  const { results } = await convert(readFolder(folder), { ...defaults, dtypes: ["q8", "uint8"], leastCosine: 1.1 });
+  expect(results.slice(1).map((r) => r.error)).toEqual(
+    [0, 1].map(() => expect.stringMatching(/too far from the original: output ".+" has the cosine/)),
+  );
+  expect(readdirSync(join(folder, "onnx"))).toEqual(["decoder_model_merged.onnx"]);
+});
+
+test("external data in pieces, declared in config.json under the names that the loader asks for", async () => {
+  const folder = folderOf({ decoder_model_merged: mergedDecoder() }, { ...config, "transformers.js_config": { dtype: "q8" } });
+  const { results, configured } = await convert(readFolder(folder), {
+    ...defaults,
+    dtypes: ["q8"],
+    external: "always",
+    chunkBytes: 20_000,
+  });
+  expect(results[1]!.error).toBeNull();
+  expect(configured).toBe(true);
+  const file = "decoder_model_merged_quantized.onnx";
+  const pieces = readdirSync(join(folder, "onnx")).filter((f) => f.startsWith(`${file}_data`));
+  expect(pieces.length).toBeGreaterThan(3);
+  expect(pieces.sort()).toEqual(pieces.map((_, i) => `${file}_data${i ? `_${i}` : ""}`).sort());
+  expect([...load(join(folder, "onnx", file)).externalFiles].sort()).toEqual(pieces);
+  expect(JSON.parse(readFileSync(join(folder, "config.json"), "utf8"))["transformers.js_config"]).toEqual({
+    dtype: "q8",
+    use_external_data_format: { [file]: pieces.length },
+  });
+});
+
+test("into another folder: the results, and copies of what else a loader reads", async () => {
+  const folder = folderOf({ encoder_model: mergedDecoder({ tied: false }), decoder_model_merged: mergedDecoder() });
+  writeFileSync(join(folder, "tokenizer.json"), "{}");
+  const output = join(mkdtempSync(join(tmpdir(), "pith-")), "out");
+  const { results } = await convert(readFolder(folder), { ...defaults, dtypes: ["int8"], output });
+  expect(results.map((r) => r.error)).toEqual([null, null, null, null]);
+  expect(readdirSync(output).sort()).toEqual(["config.json", "onnx", "quantize_config.json", "tokenizer.json"]);
+  expect(readdirSync(join(output, "onnx")).sort()).toEqual(["decoder_model_merged_int8.onnx", "encoder_model_int8.onnx"]);
+  expect(readdirSync(folder).sort()).toEqual(["config.json", "onnx", "tokenizer.json"]);
+});
+
+test("a folder that is none says what one is", () => {
+  const empty = mkdtempSync(join(tmpdir(), "pith-"));
+  expect(() => readFolder(join(empty, "x"))).toThrow(/is no folder; a model's, with config.json/);
+  expect(() => readFolder(empty)).toThrow(/config.json: is missing/);
+  writeFileSync(join(empty, "config.json"), "{}");
+  writeFileSync(join(empty, "model.onnx"), "");
+  expect(() => readFolder(empty)).toThrow(/holds no session files.*move model.onnx into/);
+});
