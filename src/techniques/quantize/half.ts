@@ -1,0 +1,252 @@
+/** Weights, and where the runtime can, activations in 16-bit floats. */
+import { type Dataset, subset } from "../../data/dataset.ts";
+import { choice, flag, int, optional, text, type ValuesOf } from "../../data/params.ts";
+import { cloneModel, type Model, type Node, type Value } from "../../ir/graph.ts";
+import { matcher, namesOf } from "../../ir/select.ts";
+import { allNodes, labelOf } from "../../ir/walk.ts";
+import { functionsOf } from "../../onnx/read.ts";
+import { sizeOf } from "../../tensor/dtype.ts";
+import { Fault } from "../../tensor/fault.ts";
+import { type Clamp, type Half, narrow, range } from "../../tensor/half.ts";
+import { elementTypes } from "../../transform/elementtypes.ts";
+import { liftConstants } from "../../transform/fold.ts";
+import { inlineFunctions } from "../../transform/inline.ts";
+import { upgrade } from "../../transform/upgrade.ts";
+import { type Context, defineTechnique } from "../technique.ts";
+import { type Constant, clamped, constants, isLost, saturation } from "./extremes.ts";
+import { transformersBlockList } from "./halfops.ts";
+import { halve } from "./halve.ts";
+import { scan } from "./overflow.ts";
+import { countingNodes } from "./positions.ts";
+import { hold, type Sites, saveCasts, sitesOf, small } from "./sites.ts";
+import { verify } from "./verify.ts";
+
+const params = {
+  dtype: choice(["float16", "bfloat16"], {
+    doc: "float16: 11 bits of precision, numbers up to 65504; bfloat16: 8 bits, the range of float32",
+  }),
+  compute: optional(
+    choice(["half", "float32"], {
+      doc: "half: activations too; float32: 16 bits are storage alone, with one Cast behind each weight. Default: half for float16, float32 for bfloat16, of which ONNX Runtime's CPU has no kernels",
+    }),
+  ),
+  keepIO: flag(true, { doc: "the model's inputs and outputs stay float32" }),
+  exclude: text("", { doc: "these nodes stay float32 (globs on node and weight names, op:Type)" }),
+  blockOps: text("", { doc: "op types, by comma, that stay float32 beside those that ONNX does not define in 16 bits" }),
+  compat: choice(["none", "transformers"], {
+    doc: "transformers: the op types that transformers.js's converter keeps in float32, and its bounds on weights: magnitudes from 1e-7 to 1e4",
+  }),
+  outOfRange: choice(["keep", "clamp"], {
+    doc: "nodes whose constants 16 bits cannot hold stay float32, or the constants become the nearest number there is",
+  }),
+  scan: int(512, { min: 0, doc: "examples on which every value's magnitude is looked at first, where there are data; 0: none" }),
+} as const;
+
+type HalfParams = ValuesOf<typeof params>;
+
+export const half = defineTechnique({
+  technique: "half",
+  family: "quantize",
+  doc: "Stores weights in 16-bit floats, half the bytes, and computes in them where their range allows.",
+  paper: "Micikevicius et al. 2018, Mixed Precision Training; Kalamkar et al. 2019, A Study of BFLOAT16 for Deep Learning Training",
+  params,
+  neutral: { exclude: "*" },
+  stronger: [{ exclude: "*" }, {}],
+  apply,
+});
+
+/** The converter of transformers.js bounds weights so. */
+const transformersClamp: Clamp = { largest: 1e4, smallest: 1e-7 };
+
+async function apply(model: Model, p: HalfParams, context: Context): Promise<void> {
+  const to = p.dtype;
+  const computes = (p.compute ?? (to === "float16" ? "half" : "float32")) === "half";
+  if (to === "bfloat16" && !p.keepIO)
+    throw new Fault("half", "the runtime's binding passes no bfloat16 in or out; keepIO=true would be right; got keepIO=false");
+  prepare(model, to, context.note);
+  const before = cloneModel(model);
+  const data = context.calibration ?? context.train;
+  const nodes = [...allNodes(model.graph)];
+  const types = elementTypes(model);
+  const excluded = p.exclude ? matcher(p.exclude) : () => false;
+  const isExcluded = (n: Node) => excluded(namesOf(n), n.opType);
+  const sites = sitesOf(model, types, { keepIO: p.keepIO, opset: model.opsets.get("") ?? 1, blocked: blocker(p, computes, isExcluded) });
+  for (const n of countingNodes(model.graph, types))
+    for (const s of sites.around(n)) hold(s, "counts positions or sizes, exact in 16 bits only up to 2048");
+
+  const stored = [...constants(model.graph, to)];
+  const bounded = holdExtremes(stored, sites, p, context.note);
+  if (computes && to === "float16") await holdOverflow(model, bounded, sites, p, context);
+  const forced = new Map(nodes.map((n) => [n, sites.around(n).some((s) => s.why !== null)]));
+  if (computes) saveCasts(sites);
+
+  const found = new Map(stored.map((c) => [c.value, c.found]));
+  const changed = new Set<Value>();
+  const large = computes ? 1024 : small;
+  const dropped = halve(model, sites, {
+    to,
+    narrow(v, t) {
+      changed.add(v);
+      return narrow(t, to, bounded.get(v) ?? null);
+    },
+    store: (v) =>
+      p.compat === "none" &&
+      sizeOf(v.data!.shape) > large &&
+      (found.get(v)!.beyond === 0 || bounded.has(v)) &&
+      [...v.uses].every((u) => "node" in u && !isExcluded(u.node) && !integer.test(u.node.opType)),
+  });
+  report(model, { nodes, sites, forced, types, changed, found, dropped, computes, to }, context.note);
+  if (data && changed.size) await verify(before, model, first(data, p.scan || 64), context);
+}
+
+/** Ops that want their scales as they are, so that the runtime sees what it fuses. */
+const integer = /Quantize|QLinear|Integer|NBits|Bnb4/;
+
+/** Functions in place of their calls, constants as initializers, an opset in which the type exists. */
+function prepare(model: Model, to: Half, note: Context["note"]): void {
+  if (functionsOf(model).length) {
+    const done = inlineFunctions(model);
+    note(`model-local functions were put in place of their calls: ${[...done.keys()].join(", ")}`);
+  }
+  const least = to === "bfloat16" ? 13 : 7;
+  const opset = model.opsets.get("") ?? least;
+  if (opset < least) {
+    upgrade(model, least);
+    note(`opset ${opset} → ${least}, which ${to} needs`);
+  }
+  liftConstants(model);
+}
+
+/** Why nodes stay float32 that the user, or another converter, names. */
+function blocker(p: HalfParams, computes: boolean, excluded: (n: Node) => boolean): (n: Node) => string | null {
+  const named = new Set(p.blockOps.split(",").map((op) => op.trim()));
+  const theirs = new Set(p.compat === "transformers" ? transformersBlockList : []);
+  return (n) => {
+    if (!computes) return "16 bits are storage alone";
+    if (excluded(n)) return "excluded";
+    if (named.has(n.opType)) return "named in blockOps";
+    return theirs.has(n.opType) ? "transformers.js keeps it in float32" : null;
+  };
+}
+
+/** Deals with the constants that 16 bits cannot hold: the bounds put on some, by value; what reads the others stays float32. */
+function holdExtremes(stored: readonly Constant[], s: Sites, p: HalfParams, note: Context["note"]): Map<Value, Clamp> {
+  const bounds = new Map<Value, Clamp>();
+  if (p.compat === "transformers") {
+    for (const { value } of stored) bounds.set(value, transformersClamp);
+    return bounds;
+  }
+  const limit = range[p.dtype];
+  const saturated = new Map<number, string[]>();
+  for (const c of stored) {
+    if (!isLost(c)) continue;
+    const { value } = c;
+    const readers = value.data ? [...value.uses].map(s.reader) : [s.home(value)];
+    if (!readers.some((r) => r?.half)) continue;
+    const bound = c.found.beyond ? saturation(value, p.dtype) : null;
+    if (bound !== null) {
+      bounds.set(value, { largest: bound, smallest: 0 });
+      saturated.set(bound, [...(saturated.get(bound) ?? []), value.name]);
+    } else if (p.outOfRange === "clamp") {
+      bounds.set(value, limit);
+      note(
+        `"${value.name}": ${c.found.beyond ? `${c.found.beyond} elements clamped to ±${limit.largest}` : `clamped to ${limit.smallest}`}`,
+      );
+    } else {
+      const why = c.found.beyond ? "reads a constant beyond the range" : "reads a constant that would become 0";
+      for (const r of readers) hold(r, why, `"${value.name}"${c.found.beyond ? `, ${figure(c.found.largest)}` : ""}`);
+    }
+  }
+  for (const [bound, names] of saturated) note(`mean a mask or no bound, and became ±${bound}: ${listed(names)}`);
+  return bounds;
+}
+
+/** Keeps in float32 what passes the range on the data. */
+async function holdOverflow(model: Model, bounded: ReadonlyMap<Value, Clamp>, s: Sites, p: HalfParams, context: Context): Promise<void> {
+  const data = context.calibration ?? context.train;
+  if (!data || !p.scan) {
+    context.note("no data was looked at for values beyond 65504: give calibration data to find them");
+    return;
+  }
+  const examples = first(data, p.scan);
+  const copies = new Map<Value, Value>();
+  const probe = cloneModel(model, copies);
+  for (const [v, { largest, smallest }] of bounded) {
+    const copy = copies.get(v)!;
+    if (copy.data) probe.graph.setData(copy, clamped(copy.data, largest, smallest));
+  }
+  const seen = await scan(probe, examples, {
+    threads: context.threads,
+    sums: true,
+    progress: (step, of) => context.progress({ what: "looking for overflow", step, of }),
+  });
+  const most = range.float16.largest;
+  let highest = 0;
+  for (const v of s.floats) {
+    const largest = seen.values.get(v.name)?.largest ?? 0;
+    highest = Math.max(highest, largest);
+    if (largest <= most) continue;
+    for (const site of [s.home(v), ...[...v.uses].map(s.reader)]) hold(site, "passes 65504 on the data", figure(largest));
+  }
+  for (const n of allNodes(model.graph)) {
+    const sum = seen.sums.get(n.outputs.find((o) => o)?.name ?? "") ?? 0;
+    if (sum > most) for (const site of s.around(n)) hold(site, "sums magnitudes beyond 65504 on the data", figure(sum));
+  }
+  context.note(
+    `largest magnitude on ${examples.length} examples: ${figure(highest)}${seen.partial ? "; values inside a Loop or Scan could not be watched" : ""}`,
+  );
+}
+
+interface Result {
+  readonly nodes: readonly Node[];
+  readonly sites: Sites;
+  readonly forced: ReadonlyMap<Node, boolean>;
+  readonly types: ReturnType<typeof elementTypes>;
+  readonly changed: ReadonlySet<Value>;
+  readonly found: ReadonlyMap<Value, Constant["found"]>;
+  readonly dropped: readonly string[];
+  readonly computes: boolean;
+  readonly to: Half;
+}
+
+function report(model: Model, r: Result, note: Context["note"]): void {
+  const { sites: s, to } = r;
+  if (r.changed.size === 0) {
+    note("no float32 weights or nodes among those selected; nothing was changed");
+    return;
+  }
+  const casts = [...allNodes(model.graph)].filter((n) => n.opType === "Cast").length;
+  const floating = r.nodes.filter((n) => [...n.inputs, ...n.outputs].some((v) => v && s.floats.has(v)));
+  const halved = floating.filter((n) => s.around(n).some((site) => site.half)).length;
+  if (r.computes) note(`${halved} of ${floating.length} nodes on floats compute in ${to}; ${casts} casts`);
+  else note(`${r.changed.size} weights stored in ${to}, computed in float32`);
+  const left = new Map<string, string[]>();
+  for (const n of r.computes ? floating : []) {
+    const site = s.around(n).find((x) => x.why);
+    if (!site?.why) continue;
+    left.set(site.why, [...(left.get(site.why) ?? []), `${labelOf(n)}${site.figure ? ` (${site.figure})` : ""}`]);
+  }
+  for (const [why, names] of left) note(`stay float32: ${listed(names)}: ${why}`);
+  const saved = floating.filter((n) => !r.forced.get(n) && !s.around(n).some((site) => site.half)).length;
+  if (r.computes && saved) note(`${saved} light nodes stay float32 between those, which saves casts`);
+  let [vanishing, nonZero] = [0, 0];
+  for (const v of r.changed) {
+    vanishing += r.found.get(v)?.vanishing ?? 0;
+    nonZero += r.found.get(v)?.nonZero ?? 0;
+  }
+  if (vanishing) note(`${vanishing} of ${nonZero} non-zero weights become 0 (${Number(((100 * vanishing) / nonZero).toPrecision(2))} %)`);
+  if (r.dropped.length) note(`were inputs with a default and are constants now: ${r.dropped.join(", ")}`);
+  if (r.computes) note("16-bit floats save bytes, and time on GPUs; ONNX Runtime's CPU gains none from them");
+}
+
+const first = (data: Dataset, n: number) =>
+  subset(
+    data,
+    Array.from({ length: Math.min(data.length, n) }, (_, i) => i),
+  );
+
+const figure = (x: number) => `${Number(x.toPrecision(3))}`;
+
+function listed(names: readonly string[]): string {
+  return names.length <= 8 ? names.join(", ") : `${names.slice(0, 7).join(", ")} and ${names.length - 7} more`;
+}
