@@ -7,7 +7,7 @@ import { sizeOf } from "../tensor/dtype.ts";
 import { Fault } from "../tensor/fault.ts";
 import { type Tensor, tensor } from "../tensor/tensor.ts";
 import { feed } from "./feeds.ts";
-import { open, type Session } from "./session.ts";
+import { open, type Session, type SessionOptions } from "./session.ts";
 
 /** A running summary of the tensors one value takes. Its state has a fixed size, whatever the number of examples. */
 export interface Observer<S> {
@@ -23,6 +23,8 @@ export interface ObserveOptions {
   readonly threads?: number;
   /** Most examples a run. Fewer are taken where the watched values would exceed 256 MB. Default 32. */
   readonly batchSize?: number;
+  /** Graph optimization of the session; default all. Where a graph grew by thousands of small nodes, opening takes seconds with it. */
+  readonly optimization?: SessionOptions["optimization"];
   /** Called after each batch with the examples done. */
   readonly progress?: (done: number, of: number) => void;
 }
@@ -48,7 +50,9 @@ export async function observe<S>(
     model,
     watched.filter((v) => v.producer),
   );
-  const session = names.size ? await open(watching, { threads: options.threads, spinning: false }) : null;
+  const session = names.size
+    ? await open(watching, { threads: options.threads, spinning: false, optimization: options.optimization })
+    : null;
   const reduce = reducer(observer, options);
   const see = async (v: Value, x: Tensor) => {
     if (sizeOf(x.shape) === 0) return;

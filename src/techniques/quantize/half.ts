@@ -175,7 +175,7 @@ async function holdOverflow(model: Model, bounded: ReadonlyMap<Value, Clamp>, s:
     const copy = copies.get(v)!;
     if (copy.data) probe.graph.setData(copy, clamped(copy.data, largest, smallest));
   }
-  const seen = await scan(probe, examples, {
+  const seen = await scan(probe, examples, "largest", {
     threads: context.threads,
     sums: true,
     progress: (step, of) => context.progress({ what: "looking for overflow", step, of }),
@@ -183,7 +183,7 @@ async function holdOverflow(model: Model, bounded: ReadonlyMap<Value, Clamp>, s:
   const most = range.float16.largest;
   let highest = 0;
   for (const v of s.floats) {
-    const largest = seen.values.get(v.name)?.largest ?? 0;
+    const largest = seen.values.get(v.name) ?? 0;
     highest = Math.max(highest, largest);
     if (largest <= most) continue;
     for (const site of [s.home(v), ...[...v.uses].map(s.reader)]) hold(site, "passes 65504 on the data", figure(largest));

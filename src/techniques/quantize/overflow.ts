@@ -1,26 +1,22 @@
 /** The largest magnitudes that pass through a graph on data, inside sums too: what 16 bits could not hold. */
 import type { Dataset } from "../../data/dataset.ts";
 import { cloneModel, type Graph, type Model, type Node, type Value } from "../../ir/graph.ts";
-import { allNodes } from "../../ir/walk.ts";
+import { allGraphs, allNodes, sorted } from "../../ir/walk.ts";
 import { Build } from "../../ops/build.ts";
 import { type Observer, observe } from "../../runtime/observe.ts";
-import { type DType, dtypes, isFloat } from "../../tensor/dtype.ts";
-import { valuesOf } from "../../tensor/tensor.ts";
+import { type DType, dtypes } from "../../tensor/dtype.ts";
+import { survey } from "../../tensor/half.ts";
+import { numbersOf, tensor } from "../../tensor/tensor.ts";
 import { elementTypes } from "../../transform/elementtypes.ts";
 import { upgrade } from "../../transform/upgrade.ts";
 
-/** What was seen of one value. */
-export interface Seen {
-  /** Largest finite magnitude. */
-  readonly largest: number;
-  /** Elements that are infinite or NaN. */
-  readonly strange: number;
-}
+/** What is looked for: the largest finite magnitude of each value, or how many of its elements are infinite or NaN. */
+export type Sought = "largest" | "strange";
 
 export interface Scan {
   /** By value name. */
-  readonly values: ReadonlyMap<string, Seen>;
-  /** By the first output of a node that sums: the largest sum of magnitudes, which no order of summation passes. */
+  readonly values: ReadonlyMap<string, number>;
+  /** With `sums`: by the first output of a node that sums, the largest sum of magnitudes, which no order of summation passes. */
   readonly sums: ReadonlyMap<string, number>;
   /** Whether some values lie where none can be watched (inside a Loop or Scan). */
   readonly partial: boolean;
@@ -28,81 +24,85 @@ export interface Scan {
 
 export interface ScanOptions {
   readonly threads: number;
-  /** Sums inside nodes too. */
-  readonly sums: boolean;
+  readonly sums?: boolean;
   readonly progress?: (done: number, of: number) => void;
 }
 
-const merged: Observer<Seen> = {
-  init: () => ({ largest: 0, strange: 0 }),
-  update(s, x) {
-    const [largest, strange] = valuesOf(x) as Float32Array;
-    return { largest: Math.max(s.largest, largest!), strange: s.strange + strange! };
-  },
+const kinds: Readonly<Record<Sought, Observer<number>>> = {
+  largest: { init: () => 0, update: (s, x) => Math.max(s, numbersOf(x)[0]!) },
+  strange: { init: () => 0, update: (s, x) => s + numbersOf(x)[0]! },
 };
 
+/** Ops that only move elements: what comes out is no larger than what went in. */
+const moving =
+  /^(Reshape|Transpose|Squeeze|Unsqueeze|Flatten|Identity|Slice|Split|Gather|GatherElements|GatherND|Concat|Expand|Tile|DepthToSpace|SpaceToDepth|Dropout)$/;
+
 /**
- * Runs the model over the data and keeps the largest magnitude of every float value: the runtime takes the maxima, two numbers come out of
- * each. Errors: data that does not fit, a model the runtime refuses, one below opset 9 that cannot be raised to it.
+ * Runs the model over the data and looks at every float value: the runtime takes the maxima, one number comes out of each. Errors: data that
+ * does not fit, a model the runtime refuses, one below opset 9 that cannot be raised to it.
  */
-export async function scan(model: Model, data: Dataset, o: ScanOptions): Promise<Scan> {
+export async function scan(model: Model, data: Dataset, sought: Sought, o: ScanOptions): Promise<Scan> {
   const probe = cloneModel(model);
   upgrade(probe, Math.max(9, probe.opsets.get("") ?? 9));
   const types = elementTypes(probe);
-  const nodes = [...allNodes(probe.graph)].filter((n) => watchable(n.graph));
-  const partial = [...allNodes(probe.graph)].length > nodes.length;
-  const values = [
-    ...probe.graph.inputs.filter((v) => !v.data),
-    ...nodes.flatMap((n) => n.outputs.filter((v): v is Value => v !== null)),
-  ].filter((v) => isFloat(types.get(v) ?? "int64") && types.get(v) !== "float64");
+  const wanted = (v: Value | null): v is Value => v !== null && /^(b?float16|float32)$/.test(types.get(v) ?? "");
+  const nodes = [...allNodes(probe.graph)];
+  const watchable = nodes.filter((n) => seenInto(n.graph));
+  const b = builder(probe);
+  // Built after all is listed, so that none of the scan's own values is among them.
+  const summing = o.sums ? watchable.flatMap((n) => sumsOf(n, types, b)) : [];
+  const moves = (n: Node) => sought === "largest" && n.domain === "" && moving.test(n.opType) && n.inputs.some(wanted);
+  const moved = [...allGraphs(probe.graph)].flatMap((g) => (seenInto(g) ? sorted(g).filter(moves) : []));
+  const inside = new Set(moved.flatMap((n) => n.outputs));
+  const values = [...probe.graph.inputs, ...watchable.flatMap((n) => n.outputs)].filter(
+    (v) => wanted(v) && !v.data && !inside.has(v),
+  ) as Value[];
+  const watched = new Map<Value, { readonly of: string; readonly sum: boolean }>();
+  for (const v of values) watched.set(reduced(b(v.graph), v, types.get(v)!, sought), { of: v.name, sum: false });
+  for (const { node, sum } of summing)
+    watched.set(reduced(b(sum.graph), sum, "float32", sought), { of: node.outputs.find((v) => v)!.name, sum: true });
+  const { threads, progress } = o;
+  const options = { threads, batchSize: 8, optimization: "disabled" as const, ...(progress ? { progress } : {}) };
+  const found = await observe(probe, watched.keys(), data, kinds[sought], options);
+  const seen = new Map<string, number>();
+  const sums = new Map<string, number>();
+  for (const [v, { of, sum }] of watched) {
+    const x = found.get(v);
+    if (x !== undefined) (sum ? sums : seen).set(of, x);
+  }
+  const largest = (v: Value) => seen.get(v.name) ?? (v.data?.dtype === "float32" ? survey(v.data, "float16").largest : 0);
+  for (const n of moved) {
+    const most = Math.max(0, ...n.inputs.filter(wanted).map(largest));
+    for (const v of n.outputs) if (wanted(v)) seen.set(v.name, most);
+  }
+  return { values: seen, sums, partial: watchable.length < nodes.length };
+}
+
+function builder(model: Model): (graph: Graph) => Build {
   const builds = new Map<Graph, Build>();
-  const opset = probe.opsets.get("") ?? 1;
-  const at = (graph: Graph): Build => {
+  return (graph) => {
     let b = builds.get(graph);
-    if (!b) builds.set(graph, (b = new Build(graph, opset, "scan")));
+    if (!b) builds.set(graph, (b = new Build(graph, model.opsets.get("") ?? 1, "scan")));
     return b;
   };
-  const watched = new Map<Value, { value?: string; sum?: string }>();
-  // Built after all values are listed, so that none of the scan's own is among them.
-  const summing = o.sums ? nodes.flatMap((n) => sumsOf(n, types, at)) : [];
-  for (const v of values) watched.set(extremesOf(at(v.graph), v, types.get(v)!), { value: v.name });
-  for (const { node, sum } of summing) {
-    watched.set(extremesOf(at(sum.graph), sum, "float32"), { sum: node.outputs.find((v) => v)!.name });
-  }
-  const found = await observe(probe, watched.keys(), data, merged, {
-    threads: o.threads,
-    batchSize: 8,
-    ...(o.progress ? { progress: o.progress } : {}),
-  });
-  const seen = new Map<string, Seen>();
-  const sums = new Map<string, number>();
-  for (const [v, s] of found) {
-    const { value, sum } = watched.get(v)!;
-    if (value !== undefined) seen.set(value, s);
-    if (sum !== undefined) sums.set(sum, s.largest);
-  }
-  return { values: seen, sums, partial };
 }
 
 /** The top graph and the branches of Ifs. */
-function watchable(graph: Graph): boolean {
+function seenInto(graph: Graph): boolean {
   if (!graph.parent) return true;
   const holder = [...graph.parent.nodes].find((n) => n.subgraphs.includes(graph));
-  return holder?.opType === "If" && holder.domain === "" && watchable(graph.parent);
+  return holder?.opType === "If" && holder.domain === "" && seenInto(graph.parent);
 }
 
-/** [largest finite |x|, number of elements that are not finite], of empty tensors too. */
-function extremesOf(b: Build, x: Value, dtype: DType): Value {
+/** One number: the largest finite |x|, or how many elements are not finite; of an empty tensor 0. */
+function reduced(b: Build, x: Value, dtype: DType, sought: Sought): Value {
   const wide = dtype === "float32" ? x : b.op("Cast", [x], { to: dtypes.float32.code });
   const flat = b.op("Abs", [b.op("Reshape", [wide, b.i64([-1])])]);
   const finite = b.op("Less", [flat, b.f32(Infinity)]);
-  const magnitudes = b.op("Where", [finite, flat, b.f32(0)]);
-  const strange = b.op("Cast", [b.op("Not", [finite])], { to: dtypes.float32.code });
-  // One more element, so that a maximum of nothing is 0.
-  const zero = b.constant({ dtype: "float32", shape: [1], data: new Uint8Array(4) });
-  const most = b.reduce("ReduceMax", b.op("Concat", [magnitudes, zero], { axis: 0 }), [0], true);
-  const count = b.sum(b.op("Concat", [strange, zero], { axis: 0 }), [0], true);
-  return b.op("Concat", [most, count], { axis: 0 });
+  // One more element, so that there is always one.
+  const withZero = (v: Value) => b.op("Concat", [v, b.constant(tensor("float32", [1], [0]))], { axis: 0 });
+  if (sought === "largest") return b.reduce("ReduceMax", withZero(b.op("Where", [finite, flat, b.f32(0)])), [0], true);
+  return b.sum(withZero(b.op("Cast", [b.op("Not", [finite])], { to: dtypes.float32.code })), [0], true);
 }
 
 /** Σ|x| over what a node sums: over the same axes, with the same weights. */

@@ -69,12 +69,13 @@ async function differences(before: Model, after: Model, data: Dataset, threads: 
 
 /** The first node, in order of computation, that gives something infinite or NaN where the original gives numbers. */
 async function culprit(before: Model, after: Model, data: Dataset, threads: number): Promise<string> {
-  const [was, is] = [await scan(before, data, { threads, sums: false }), await scan(after, data, { threads, sums: false })];
+  const [was, is] = [await scan(before, data, "strange", { threads }), await scan(after, data, "strange", { threads })];
   for (const n of [...sorted(after.graph), ...allNodes(after.graph)]) {
     for (const v of n.outputs) {
-      const [x, y] = [v && was.values.get(v.name), v && is.values.get(v.name)];
-      if (v && y && y.strange > (x?.strange ?? 0) && (x || n.opType === "Cast"))
-        return `the first to give one is ${n.opType} "${labelOf(n)}"${x ? `, where float32 goes up to ${Number(x.largest.toPrecision(3))}` : ""}`;
+      if (!v || (is.values.get(v.name) ?? 0) <= (was.values.get(v.name) ?? 0)) continue;
+      const largest = (await scan(before, data, "largest", { threads })).values.get(v.name);
+      const range = largest === undefined ? "" : `, where float32 goes up to ${Number(largest.toPrecision(3))}`;
+      return `the first to give one is ${n.opType} "${labelOf(n)}"${range}`;
     }
   }
   return "none of the values that can be watched is the first";
