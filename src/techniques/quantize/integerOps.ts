@@ -8,7 +8,7 @@ import { liftConstants } from "../../transform/fold.ts";
 import { upgrade } from "../../transform/upgrade.ts";
 import { raiseIrVersion } from "../../transform/weights.ts";
 import { type Context, defineTechnique } from "../technique.ts";
-import { type Codes, codesOf } from "./codes.ts";
+import { type CodesOptions, codesOf } from "./codes.ts";
 import { plainGemm } from "./gemm.ts";
 import { inputOf, type Layer, layersOf, leave, outputOf, weightKey, weightOf } from "./layers.ts";
 import { dropFloats, readInitializers } from "./store.ts";
@@ -66,10 +66,12 @@ async function apply(model: Model, p: Values, context: Context): Promise<void> {
   const store = storing(p);
   const done: Layer[] = [];
   const inputs = new Map<Graph, Map<Value, Node>>();
-  for (const l of layersOf(model, selected).layers) {
+  const again = layersOf(model, selected).layers;
+  const ties = new Set(again.filter((l) => tables.has(l.weight) && sameTransposed(l)).map((l) => l.weight));
+  for (const l of again) {
     if (l.op === "Conv" && p.conv === "float") continue;
     plainGemm(l, Math.max(opset, needed));
-    const w = store(l, tables.has(l.weight));
+    const w = ties.has(l.weight) && sameTransposed(l) ? store.table(l.weight, true) : store.layer(l);
     if (w.error > p.maxError) {
       leave(left, `8 bits would change its weight by ${percent(w.error)} (more than ${percent(p.maxError)})`, l.node);
       continue;
@@ -80,7 +82,7 @@ async function apply(model: Model, p: Values, context: Context): Promise<void> {
   }
   let gathers = 0;
   for (const [table, nodes] of tables) {
-    const w = store(table, false);
+    const w = store.table(table, ties.has(table));
     if (w.error > p.maxError) {
       for (const n of nodes) leave(left, `8 bits would change its table by ${percent(w.error)} (more than ${percent(p.maxError)})`, n);
       continue;
@@ -113,64 +115,54 @@ function tablesOf(model: Model, p: Values): Map<Value, Node[]> {
 /** Quantizes weights, each once: a layer's as the layer sees it, or as it is stored where a Gather reads it too. */
 function storing(p: Values) {
   const have = new Map<string, Stored>();
-  const add = (key: string, owner: Value, name: string, shape: readonly number[], c: Codes, scalar: boolean, turned: boolean) => {
-    const { graph } = owner;
-    const dims = scalar ? [] : [c.scales.length];
+  const add = (key: string, owner: Value, name: string, t: Tensor, how: Omit<CodesOptions, "dtype" | "reduceRange">, turned: boolean) => {
+    const known = have.get(key);
+    if (known) return known;
+    const c = codesOf(floatsOf(t), t.shape, { ...how, dtype: p.weights, reduceRange: p.reduceRange });
+    const dims = how.axis === null ? [] : [c.scales.length];
     const stored: Stored = {
-      codes: graph.initializer(`${name}_quantized`, wrap(p.weights, shape, c.codes)),
-      scale: graph.initializer(`${name}_scale`, tensor("float32", dims, c.scales)),
-      zeroPoint: graph.initializer(`${name}_zero_point`, wrap(p.weights, dims, c.zeroPoints)),
+      codes: owner.graph.initializer(`${name}_quantized`, wrap(p.weights, t.shape, c.codes)),
+      scale: owner.graph.initializer(`${name}_scale`, tensor("float32", dims, c.scales)),
+      // All zero points are one where they are centred: one for all serves every kernel.
+      zeroPoint: owner.graph.initializer(
+        `${name}_zero_point`,
+        how.centred ? wrap(p.weights, [], c.zeroPoints.slice(0, 1)) : wrap(p.weights, dims, c.zeroPoints),
+      ),
       error: c.error,
       turned,
     };
     have.set(key, stored);
     return stored;
   };
-  const table = (value: Value): Stored => {
-    const key = `${value.graph.name}|${value.name}`;
-    const t = value.data!;
-    return (
-      have.get(key) ??
-      add(
-        key,
-        value,
-        value.name,
-        t.shape,
-        codesOf(floatsOf(t), t.shape, { dtype: p.weights, axis: null, reduceRange: p.reduceRange }),
-        true,
-        true,
-      )
-    );
+  return {
+    all: () => have.values(),
+    /** `shared`: a scale for each row, for layers that see the table transposed. */
+    table(value: Value, shared: boolean): Stored {
+      const byRow = shared && p.granularity === "channel";
+      return add(`${value.graph.name}|${value.name}`, value, value.name, value.data!, { axis: byRow ? 0 : null, centred: byRow }, true);
+    },
+    layer(l: Layer): Stored {
+      const conv = l.op === "Conv";
+      const perChannel = p.granularity === "channel" || (conv && p.conv === "stored");
+      const name = l.use.through.length ? `${l.weight.name}_seen` : l.weight.name;
+      // ConvInteger takes one zero point; MatMulInteger one for each column.
+      return add(
+        weightKey(l),
+        l.weight,
+        name,
+        weightOf(l),
+        { axis: perChannel ? l.axis : null, centred: conv && p.conv === "integer" },
+        false,
+      );
+    },
   };
-  const layer = (l: Layer, shared: boolean): Stored => {
-    const t = weightOf(l);
-    if (shared && l.op !== "Conv" && sameTransposed(l, t)) return table(l.weight);
-    const key = weightKey(l);
-    const known = have.get(key);
-    if (known) return known;
-    const conv = l.op === "Conv";
-    // ConvInteger takes one zero point; MatMulInteger one for each column.
-    const perChannel = p.granularity === "channel" || (conv && p.conv === "stored");
-    const options = {
-      dtype: p.weights,
-      axis: perChannel ? l.axis : null,
-      reduceRange: p.reduceRange,
-      centred: conv && p.conv === "integer",
-    };
-    const c = codesOf(floatsOf(t), t.shape, options);
-    const name = l.use.through.length ? `${l.weight.name}_seen` : l.weight.name;
-    return add(key, l.weight, name, t.shape, c, !perChannel, false);
-  };
-  const store = (what: Layer | Value, shared: boolean) => ("use" in what ? layer(what, shared) : table(what));
-  return Object.assign(store, { all: () => have.values() });
 }
 
 /** Whether a layer sees the stored table itself, transposed. */
-function sameTransposed(l: Layer, seen: Tensor): boolean {
-  const stored = l.weight.data!;
+function sameTransposed(l: Layer): boolean {
   const turns = l.use.through.every((n) => n.opType === "Transpose" || n.opType === "Identity");
   const odd = l.use.through.filter((n) => n.opType === "Transpose").length + (l.op === "Gemm" && l.node.int("transB") ? 1 : 0);
-  return turns && odd % 2 === 1 && (l.node.float("alpha") ?? 1) === 1 && seen.shape[0] === stored.shape[1];
+  return l.op !== "Conv" && turns && odd % 2 === 1 && (l.node.float("alpha") ?? 1) === 1;
 }
 
 /** uint8 codes, scale and zero point of a value, taken once in each graph that reads them. */
@@ -201,8 +193,7 @@ function integerLayer(l: Layer, w: Stored, x: Node): void {
   // A tied table is stored by rows; the runtime turns it once, on loading.
   const codes = w.turned ? graph.append("Transpose", [w.codes], { name: `${label}_turned`, attrs: { perm: [1, 0] } }).outputs[0]! : w.codes;
   const attrs = conv ? Object.fromEntries(node.attrs) : {};
-  const zero = conv && w.zeroPoint.data!.shape.length ? firstOf(graph, w.zeroPoint) : w.zeroPoint;
-  const product = graph.append(conv ? "ConvInteger" : "MatMulInteger", [q, codes, z, zero], { name, attrs, outputs: [quantized] });
+  const product = graph.append(conv ? "ConvInteger" : "MatMulInteger", [q, codes, z, w.zeroPoint], { name, attrs, outputs: [quantized] });
   const cast = graph.append("Cast", [product.outputs[0]!], {
     name: `${quantized}_cast`,
     attrs: { to: 1 },
@@ -235,15 +226,6 @@ function spreadOver(graph: Graph, v: Value, l: Layer): Value {
   );
 }
 
-function firstOf(graph: Graph, v: Value): Value {
-  return graph.initializer(`${v.name}_scalar`, {
-    ...v.data!,
-    shape: [],
-    data: (v.data!.data as Uint8Array).subarray(0, 1),
-    source: undefined,
-  });
-}
-
 /** What is added to the product: a Gemm's constant C (beta applied), a Conv's bias over its spatial axes. */
 function biasOf(l: Layer, c: Value): Value {
   const { graph } = l.node;
@@ -271,16 +253,24 @@ function storedConv(l: Layer, w: Stored): void {
   node.setInput(1, dequantize.outputs[0]!);
 }
 
-/** Rows of codes, made float afterwards. */
+/** Rows of codes, made float afterwards; a scale for each row is gathered along. */
 function embedding(node: Node, w: Stored): void {
   const { graph } = node;
   const out = node.outputs[0]!;
-  const rows = graph.append("Gather", [w.codes, node.inputs[1]!], {
-    name: `${labelOf(node)}_quant`,
-    attrs: { axis: 0 },
-    outputs: [`${out.name}_quantized`],
-  });
-  produce(graph.append("DequantizeLinear", [rows.outputs[0]!, w.scale, w.zeroPoint], { name: `${out.name}_DequantizeLinear` }), out);
+  const label = labelOf(node);
+  const gather = (table: Value, name: string, output: string) =>
+    graph.append("Gather", [table, node.inputs[1]!], { name, attrs: { axis: 0 }, outputs: [output] }).outputs[0]!;
+  const rows = gather(w.codes, `${label}_quant`, `${out.name}_quantized`);
+  const byRow = w.scale.data!.shape.length > 0;
+  const scale = byRow ? graph.initializer(`${label}_unit`, tensor("float32", [], [1])) : w.scale;
+  const floats = graph.append("DequantizeLinear", [rows, scale, w.zeroPoint], { name: `${out.name}_DequantizeLinear` });
+  if (!byRow) produce(floats, out);
+  else {
+    const column = graph.initializer(`${label}_column`, tensor("int64", [2], [-1, 1]));
+    const scales = graph.append("Reshape", [w.scale, column], { name: `${label}_scales` }).outputs[0]!;
+    const each = gather(scales, `${label}_scale`, `${out.name}_scale`);
+    produce(graph.append("Mul", [floats.outputs[0]!, each], { name: `${out.name}_scale_mul` }), out);
+  }
   graph.remove(node);
 }
 
