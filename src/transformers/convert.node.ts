@@ -2,7 +2,7 @@
 import { existsSync, readFileSync, rmSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { host } from "#host";
-import type { Batch } from "../data/dataset.ts";
+import { type Batch, fromFeeds } from "../data/dataset.ts";
 import type { Model } from "../ir/graph.ts";
 import { allNodes } from "../ir/walk.ts";
 import { fileBytes, load, save } from "../onnx/file.ts";
@@ -85,15 +85,15 @@ export async function convert(folder: ModelFolder, options: ConvertOptions): Pro
       const result = { session, dtype, file, notes };
       const work = unfinished(onnx);
       try {
-        const made = await make(model, dtypes[dtype], folder, options, notes);
+        if (options.check !== false) reference ??= await referenceOf(path, model, session, folder, options);
+        const made = await make(model, dtypes[dtype], reference?.sets ?? null, folder, options, notes);
         const part = join(work, file);
         save(made, part, {
           external: options.external ?? "large",
           chunks: { name: (i) => chunkName(file, i), bytes: options.chunkBytes ?? limits.inlineBytes },
         });
         let agreed: Agreement | null = null;
-        if (options.check !== false) {
-          reference ??= await referenceOf(path, model, session, folder, options);
+        if (reference) {
           agreed = agreement(reference.outputs, await run(part, reference.sets, options.threads ?? host.cores));
           const least = options.leastCosine ?? dtypes[dtype].cosine;
           if (agreed.cosine < least) throw new Fault(file, disagrees(agreed, least));
@@ -137,10 +137,22 @@ async function referenceOf(path: string, model: Model, session: string, folder: 
   }
 }
 
-async function make(model: Model, dtype: Dtype, folder: ModelFolder, options: ConvertOptions, notes: string[]): Promise<Model> {
+async function make(
+  model: Model,
+  dtype: Dtype,
+  sets: readonly Batch[] | null,
+  folder: ModelFolder,
+  options: ConvertOptions,
+  notes: string[],
+): Promise<Model> {
   const ops = new Set([...allNodes(model.graph)].map((n) => n.opType));
   const steps = dtype.steps(options, { modelType: folder.modelType, ops });
-  const { model: made, run } = await compress(model, steps, { measure: null, seed: 0, threads: options.threads ?? host.cores });
+  const { model: made, run } = await compress(model, steps, {
+    calibration: sets && fromFeeds(sets),
+    measure: null,
+    seed: 0,
+    threads: options.threads ?? host.cores,
+  });
   for (const s of run.steps) notes.push(...s.notes);
   return made;
 }

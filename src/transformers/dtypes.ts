@@ -1,5 +1,5 @@
 /** The dtypes that transformers.js loads: file suffixes, and how each is made. */
-import { integerOps } from "../techniques/index.ts";
+import { half, integerOps } from "../techniques/index.ts";
 import type { Step } from "../techniques/technique.ts";
 
 /** How weights are quantized, beside the dtype; null: the dtype's own. */
@@ -70,7 +70,11 @@ function eightBits(weights: (s: Settings, f: Facts) => "int8" | "uint8"): Dtype[
   ];
 }
 
+/** The ops that older runtimes lack in 16 bits stay float32, and weights are bounded, unless the loader is current. */
+const sixteenBits: Dtype["steps"] = (s) => [half({ compat: s.current ? "none" : "transformers", blockOps: s.blockedOps.join(",") })];
+
 export const dtypes = {
+  fp16: { suffix: "_fp16", doc: "16-bit floats inside, float32 inputs and outputs", steps: sixteenBits, cosine: 0.999 },
   q8: {
     suffix: "_quantized",
     doc: "8-bit weights, integer MatMul; signed unless the model has ops that need unsigned ones on older runtimes",
