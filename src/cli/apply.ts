@@ -1,6 +1,8 @@
 /** Steps applied to a model file: what the commands that change models share. */
 import { basename } from "node:path";
 import type { Command } from "commander";
+import { named } from "../lint/finding.ts";
+import { targetOf, targets } from "../lint/lint.ts";
 import type { Metric } from "../measure/accuracy.ts";
 import { fileBytes, load, save } from "../onnx/file.ts";
 import { compress } from "../recipe/compress.ts";
@@ -14,7 +16,7 @@ import { type DataOptions, dataFor, dataName, withData, withMetric } from "./dat
 import { checkOutput, writeBytes } from "./output.ts";
 import { progressLine } from "./progress.ts";
 import { dim, print } from "./terminal.ts";
-import { amount, repeated, shape, Usage, whole } from "./usage.ts";
+import { amount, parser, repeated, shape, Usage, whole } from "./usage.ts";
 
 export interface ApplyOptions extends DataOptions {
   readonly output?: string;
@@ -29,6 +31,7 @@ export interface ApplyOptions extends DataOptions {
   readonly report?: string;
   readonly json?: string;
   readonly measure: boolean;
+  readonly target?: string;
   readonly quiet?: true;
 }
 
@@ -43,6 +46,11 @@ export function withApply(command: Command): Command {
       "--shape <name=1x3x48x320>",
       "an input's shape to measure with, where the model leaves it open and there is no --data",
       repeated(shape),
+    )
+    .option(
+      "--target <name>",
+      `where the result is to run, for warnings about it: ${targets.join(", ")} (default: node)`,
+      parser((text) => targetOf(text)),
     )
     .option("--report <file>", "the result as an HTML page")
     .option("--json <file>", "the record of the run as JSON")
@@ -73,6 +81,7 @@ export async function applySteps(
       ...(options.seed === undefined ? {} : { seed: options.seed }),
       ...(options.metric ? { metric: options.metric } : {}),
       ...(threads ? { threads } : {}),
+      ...(options.target ? { target: options.target } : {}),
       measure: options.measure
         ? {
             seconds: 1,
@@ -109,6 +118,7 @@ function record(run: Run): string {
     const { metric, before, after, n, maxDrop } = run.gate;
     lines.push(`gate: ${metric} ${before.toFixed(2)} → ${after.toFixed(2)} on ${n} validation examples; at most ${maxDrop} may be lost`);
   }
+  for (const f of run.findings) lines.push(`${f.level}: ${f.what}${f.nodes.length ? ` (${named(f.nodes)})` : ""}  ${dim(f.basis)}`);
   if (run.unmeasured) lines.push("", `not measured: ${run.unmeasured}`);
   if (run.before.length)
     lines.push(

@@ -2,8 +2,11 @@
 import { basename } from "node:path";
 import { Command } from "commander";
 import { host } from "#host";
+import type { Model } from "../ir/graph.ts";
+import type { Finding } from "../lint/finding.ts";
 import type { Metric } from "../measure/accuracy.ts";
-import { measureModels } from "../measure/measure.ts";
+import { feedsFor, measureModels } from "../measure/measure.ts";
+import { slowness } from "../measure/slowness.ts";
 import { load } from "../onnx/file.ts";
 import { comparison } from "../report/comparison.ts";
 import { type DataOptions, dataFor, dataName, withData, withMetric } from "./data.ts";
@@ -64,13 +67,22 @@ async function run(paths: readonly string[], options: Options): Promise<void> {
       progress: (what, step, of) => line.show({ what: `measuring ${what}`, step, of }),
     });
     line.clear();
+    const slow: Finding[][] = [];
+    for (const [i, { model }] of models.entries()) {
+      const on = { data, ...(options.shape ? { shape: Object.fromEntries(options.shape) } : {}) };
+      const timed = (m: Model) => ({ model: m, feeds: feedsFor(m, on, options.batch?.[0] ?? null) });
+      slow.push(i === 0 ? [] : await slowness(timed(models[0]!.model), timed(model), measured[i]!, { threads: options.threads }));
+    }
+    line.clear();
     const rows = models.map(({ name }, i) => ({ name, measured: measured[i]! }));
     if (options.json) {
       const on = data && options.data ? { name: dataName(options.data), length: data.length } : null;
-      return print(JSON.stringify({ machine: host.machine(), data: on, models: rows }, null, 2));
+      const reported = rows.map((r, i) => ({ ...r, findings: slow[i]! }));
+      return print(JSON.stringify({ machine: host.machine(), data: on, models: reported }, null, 2));
     }
     const { processor, runtime } = host.machine();
     print(comparison(rows));
+    for (const [i, findings] of slow.entries()) for (const f of findings) print(`\n${rows[i]!.name} is ${f.what}`);
     print(
       dim(
         `\n${[data ? `${data.length} examples` : "random inputs", `${options.threads} ${options.threads === 1 ? "thread" : "threads"}`, processor, runtime].join(" · ")}`,

@@ -7,6 +7,7 @@ import { createBrotliCompress, constants as zlib } from "node:zlib";
 import type { Model } from "../ir/graph.ts";
 import { fileBytes, load, save } from "../onnx/file.ts";
 import { writePieces } from "../onnx/write.ts";
+import { inspect } from "../runtime/inspect.node.ts";
 import { engine } from "../runtime/session.ts";
 import { startProcess, startThread } from "../runtime/thread.node.ts";
 import { Fault } from "../tensor/fault.ts";
@@ -105,6 +106,8 @@ export const host: Host = {
       const peak = await inProcess({ path, feeds, threads: options.threads, runs: options.runs });
       return { peak, empty: await empty };
     }),
+
+  inspect,
 };
 
 /** The next message of a worker. Errors: those the worker died of. */

@@ -2,6 +2,7 @@
 import type { Batch } from "../data/dataset.ts";
 import type { Model } from "../ir/graph.ts";
 import type { Interval } from "./interval.ts";
+import type { Ran } from "./slowness.ts";
 
 export interface LoadOptions {
   /** Requests under way at once, each in a worker with a session of its own. */
@@ -29,4 +30,6 @@ export interface Host {
   readonly peakMemory:
     | ((model: Model, feeds: Batch, options: { threads: number; runs: number }) => Promise<{ peak: number; empty: number }>)
     | null;
+  /** The graph that the runtime makes of the model, and a profile of `seconds` of runs. */
+  readonly inspect: ((model: Model, feeds: Batch, options: { threads: number; seconds: number }) => Promise<Ran>) | null;
 }

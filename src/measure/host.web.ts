@@ -22,4 +22,5 @@ export const host: Host = {
   },
   runsPerSecond: null,
   peakMemory: null,
+  inspect: null,
 };

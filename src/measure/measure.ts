@@ -170,7 +170,7 @@ export async function peakMemory(model: Model, feeds: Batch, options: { threads?
  * What a model is timed on: `batch` examples of the data (from the start again where it has fewer), or random ones.
  * `batch` null: one, or as many as the model is fixed to. Errors: another batch than the one it is fixed to.
  */
-function feedsFor(model: Model, { data, shape, seed }: MeasureOptions, batch: number | null): Batch {
+export function feedsFor(model: Model, { data, shape, seed }: MeasureOptions, batch: number | null): Batch {
   const fixed = fixedBatch(model);
   if (batch !== null && fixed !== null && batch !== fixed) throw new Fault(`batch ${batch}`, `the model is fixed to a batch of ${fixed}`);
   if (!data) return sampleFeeds(model, { shape, seed, batch: batch ?? 1 });

@@ -5,8 +5,12 @@ import { split } from "../data/split.ts";
 import { check } from "../ir/check.ts";
 import { cloneModel, type Model } from "../ir/graph.ts";
 import { removeDead } from "../ir/walk.ts";
+import type { Finding } from "../lint/finding.ts";
+import { lint } from "../lint/lint.ts";
 import { accuracy, evaluate, type Metric } from "../measure/accuracy.ts";
-import { type Measured, type MeasureOptions, measureModels } from "../measure/measure.ts";
+import { feedsFor, type Measured, type MeasureOptions, measureModels } from "../measure/measure.ts";
+import type { Measurement } from "../measure/measurement.ts";
+import { slowness } from "../measure/slowness.ts";
 import { observeShapes, sampleFeeds } from "../runtime/shapes.ts";
 import type { Context, Progress, Step } from "../techniques/technique.ts";
 import { Fault } from "../tensor/fault.ts";
@@ -34,6 +38,8 @@ export interface CompressOptions {
   readonly threads?: number;
   /** How the end result is measured; null: not at all. */
   readonly measure?: Omit<MeasureOptions, "data" | "metric"> | null;
+  /** Where the result is to run, for what is said of it: node (default), wasm, webgpu, tensorrt … (see lint). */
+  readonly target?: string;
   /** How models that a step names (a teacher, a student) are loaded; default: from files. */
   readonly load?: (path: string) => Promise<Model>;
   /** What to call the model, the result and the test data in the record. */
@@ -72,6 +78,8 @@ export async function compress(
   options: CompressOptions = {},
 ): Promise<{ readonly model: Model; readonly run: Run }> {
   const { seed = 0, threads = host.cores, metric = accuracy(), maxDrop = null, data = null, names = {}, progress = () => {} } = options;
+  const { target = "node" } = options;
+  const known = lint(model, target);
   const { train, calibration, validation } = examples(options, metric, seed);
   const records: StepRecord[] = [];
   let current = model;
@@ -110,6 +118,7 @@ export async function compress(
   };
   const { figures, unmeasured } = options.measure === null ? nothing : await measureBoth(models, measuring);
   const [before = [], after = []] = figures;
+  const findings = [...sinceThen(known, lint(current, target)), ...(await whySlow(models, after, measuring))];
   const run: Run = {
     pith: version,
     date: new Date().toISOString(),
@@ -123,9 +132,22 @@ export async function compress(
     steps: records,
     gate,
     after,
+    findings,
     unmeasured,
   };
   return { model: current, run };
+}
+
+/** Errors and warnings that are found now and were not before. */
+function sinceThen(before: readonly Finding[], now: readonly Finding[]): Finding[] {
+  const had = new Set(before.map((f) => f.what));
+  return now.filter((f) => f.level !== "note" && !had.has(f.what));
+}
+
+async function whySlow(models: readonly [Measured, Measured], after: readonly Measurement[], options: MeasureOptions): Promise<Finding[]> {
+  if (!after.some((m) => m.metric === "speedup")) return [];
+  const [was, is] = models.map(({ model }) => ({ model, feeds: feedsFor(model, options, options.batch?.[0] ?? null) }));
+  return slowness(was!, is!, after, { ...(options.threads ? { threads: options.threads } : {}) });
 }
 
 const nothing = { figures: [], unmeasured: null } as const;

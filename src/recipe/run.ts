@@ -1,4 +1,5 @@
 /** The record of one compression: what every report and comparison reads. */
+import type { Finding } from "../lint/finding.ts";
 import type { Measurement } from "../measure/measurement.ts";
 import type { RecipeJson } from "./recipe.ts";
 
@@ -40,6 +41,8 @@ export interface Run {
   readonly steps: readonly StepRecord[];
   readonly gate: Gate | null;
   readonly after: readonly Measurement[];
+  /** What stands out about the result, and did not about the original: what its runtime refuses or is slow at, and why it is not faster. */
+  readonly findings: readonly Finding[];
   /** Why nothing was measured although it was asked for: the original does not run on made-up inputs. */
   readonly unmeasured: string | null;
 }

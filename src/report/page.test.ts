@@ -22,8 +22,16 @@ const run = (name: string, accuracy: number, brotli: number, more: Partial<Run> 
   steps: [{ technique: "fade", params: { share: 0.5 }, notes: ["half of it went"], seconds: 2 }],
   gate: null,
   after: measured(accuracy, brotli),
+  findings: [],
   unmeasured: null,
   ...more,
+});
+
+test("findings stand with what was done, escaped", () => {
+  const finding = { level: "warning", what: "slower (0.65×): <3 of 4>", nodes: ["a", "b"], basis: "measured" } as const;
+  expect(page([run("a.onnx", 96.5, 1e5, { findings: [finding] })])).toContain(
+    '<li><b>warning</b> slower (0.65×): &#60;3 of 4&#62; <span class="soft">a, b · measured</span></li>',
+  );
 });
 
 test("a page is self-contained and shows every run, its recipe and its notes", () => {

@@ -1,4 +1,5 @@
 /** Runs as one self-contained HTML page: findings, accuracy against cost, the figures, what was done, on which machine. */
+import { named } from "../lint/finding.ts";
 import type { Run } from "../recipe/run.ts";
 import { figuresOf } from "./figures.ts";
 import { findings } from "./findings.ts";
@@ -66,10 +67,15 @@ function details(g: Group): string {
     const gate = run.gate
       ? `<p class="soft" style="margin-bottom:12px">Gate: ${escaped(run.gate.metric)} went from ${run.gate.before.toFixed(2)} to ${run.gate.after.toFixed(2)} on ${grouped(run.gate.n)} validation examples; ${run.gate.maxDrop} points may be lost.</p>`
       : "";
+    const findings = run.findings.map(
+      (f) =>
+        `<li><b>${f.level}</b> ${escaped(f.what)} <span class="soft">${escaped([named(f.nodes), f.basis].filter(Boolean).join(" · "))}</span></li>`,
+    );
+    const found = findings.length ? `<ul class="notes" style="margin-bottom:12px">${findings.join("")}</ul>` : "";
     const unmeasured = run.unmeasured ? `<p class="soft" style="margin-bottom:12px">Not measured: ${escaped(run.unmeasured)}</p>` : "";
     const recipe = run.recipe.steps.length ? `<pre>${escaped(JSON.stringify({ ...run.recipe, seed: run.seed }, null, 2))}</pre>` : "";
     return `<details><summary><span class="name">${escaped(run.name)}</span><span class="soft">what was done, recipe, seed ${run.seed}</span></summary>
-<ol class="steps">${steps.join("")}</ol>${gate}${unmeasured}${recipe}</details>`;
+<ol class="steps">${steps.join("")}</ol>${found}${gate}${unmeasured}${recipe}</details>`;
   };
   return `<div class="card">${runs.map(one).join("\n")}</div>`;
 }
