@@ -20,7 +20,7 @@ export interface Op {
   readonly vjp?: (args: VjpArgs) => readonly (Value | null)[];
   /** The inputs are not differentiable by nature (comparisons, Shape, ArgMax …): gradients stop here silently. */
   readonly stops?: true;
-  /** Its integer outputs stand for numbers: a gradient through it is refused by name if it has no rule (integers stop gradients otherwise). */
+  /** Its integers stand for numbers: gradients flow through them by its rule, or are refused by name (integers stop gradients otherwise). */
   readonly carries?: true;
   /** Multiply-accumulates of one run, from the shapes on the node's values; null where a shape is missing. */
   readonly macs?: (node: Node) => number | null;

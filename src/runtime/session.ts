@@ -21,7 +21,7 @@ export interface SessionOptions {
   readonly optimization?: "disabled" | "basic" | "extended" | "all";
   /** false for measuring: an idle session's spinning threads slow the other one. Default true. */
   readonly spinning?: boolean;
-  /** Session for training: no memory pattern, denormals as zero. */
+  /** Session for training: no memory pattern, denormals as zero, no integer kernels in the place of QuantizeLinear and DequantizeLinear. */
   readonly training?: boolean;
   /** Further session config entries, as ONNX Runtime names them ("session.disable_quant_qdq": "1"). */
   readonly config?: Readonly<Record<string, string>>;
@@ -47,7 +47,7 @@ export interface Session {
 export async function open(model: Model | string, options: SessionOptions = {}): Promise<Session> {
   const config: Record<string, string> = { ...options.config };
   if (options.spinning === false) config["session.intra_op.allow_spinning"] = "0";
-  if (options.training) config["session.set_denormal_as_zero"] = "1";
+  if (options.training) Object.assign(config, { "session.set_denormal_as_zero": "1", "session.disable_quant_qdq": "1" });
   const settings: InferenceSession.SessionOptions = {
     graphOptimizationLevel: options.optimization ?? "all",
     enableMemPattern: !options.training,

@@ -21,8 +21,10 @@ export function grad(model: Model, loss: Value, wrt: readonly Value[]): Map<Valu
   for (const n of order) {
     const op = opOf(n);
     if (op?.stops) continue;
-    if (reads(n).some((v) => active.has(v))) {
-      for (const o of n.outputs) if (o && (op?.carries || !o.type || isFloat(o.type.dtype))) active.add(o);
+    const from = reads(n).filter((v) => active.has(v));
+    if (from.length > 0) {
+      const carries = op?.carries || from.some(isCodes);
+      for (const o of n.outputs) if (o && (carries || !o.type || isFloat(o.type.dtype))) active.add(o);
     }
   }
   const cotangents = new Map<Value, Value>();
@@ -34,12 +36,13 @@ export function grad(model: Model, loss: Value, wrt: readonly Value[]): Map<Valu
     if (g.every((x) => x === null)) continue;
     if (!reads(n).some((v) => active.has(v))) continue;
     const needs = n.inputs.map((v) => v !== null && active.has(v));
-    const vjp = opOf(n)?.vjp;
-    if (!vjp || n.subgraphs.length > 0) {
+    const op = opOf(n);
+    const codes = !op?.carries && n.inputs.some((v) => v && active.has(v) && isCodes(v));
+    if (!op?.vjp || n.subgraphs.length > 0 || codes) {
       const domain = n.domain ? `${n.domain}.` : "";
-      throw new Fault("grad", `no gradient rule for ${domain}${n.opType} (node "${labelOf(n)}")`);
+      throw new Fault("grad", `no gradient rule for ${domain}${n.opType}${codes ? " of integer codes" : ""} (node "${labelOf(n)}")`);
     }
-    const back = vjp({ node: n, g, needs, b });
+    const back = op.vjp({ node: n, g, needs, b });
     n.inputs.forEach((v, i) => {
       const c = back[i];
       if (!v || !needs[i] || !c) return;
@@ -54,3 +57,6 @@ export function grad(model: Model, loss: Value, wrt: readonly Value[]): Map<Valu
   }
   return out;
 }
+
+/** Integers that stand for numbers, where they depend on a weight. */
+const isCodes = (v: Value) => v.type !== null && !isFloat(v.type.dtype);
