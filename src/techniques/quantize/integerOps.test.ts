@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { float, type Model, newModel } from "../../ir/graph.ts";
+import { float, type Model, newModel, type Value } from "../../ir/graph.ts";
 import { allNodes } from "../../ir/walk.ts";
 import { lenet5 } from "../../nets/lenet5.ts";
 import { compress } from "../../recipe/compress.ts";
@@ -129,5 +129,87 @@ describe("convolutions", () => {
     const { made, ops } = await quantized(model, { ...params, conv: "integer" });
     expect(ops.filter((o) => o === "ConvInteger").length).toBe(2);
     expect(apart(await outputs(model, feeds), await outputs(made, feeds))).toBeLessThan(0.05);
+  });
+});
+
+describe("whole layers in integers", () => {
+  const granularities = ["tensor", "channel"] as const;
+
+  test.each(
+    granularities.flatMap((granularity) => (["int8", "uint8"] as const).map((weights) => ({ granularity, weights }))),
+  )("Attention becomes QAttention: %o", async (params) => {
+    const model = newModel("attention", 17);
+    model.opsets.set("com.microsoft", 1);
+    const { graph } = model;
+    const x = graph.input("x", "float32", [2, 5, 16]);
+    const w = graph.initializer("w", normal([16, 48], "w", 0.3));
+    const b = graph.initializer("b", normal([48], "b", 0.1));
+    const mask = graph.initializer("mask", tensor("int32", [2], [5, 3]));
+    const y = graph.append("Attention", [x, w, b, mask], { name: "attention", domain: "com.microsoft", attrs: { num_heads: 4 } })
+      .outputs[0]!;
+    y.type = { dtype: "float32", shape: [2, 5, 16] };
+    graph.addOutput(y);
+    const { made, ops } = await quantized(model, params);
+    expect(ops).toContain("QAttention");
+    expect(ops).not.toContain("Attention");
+    expect([...made.graph.initializers].map((v) => v.name)).not.toContain("w");
+    const feeds = { x: normal([2, 5, 16], "x") };
+    expect(apart(await outputs(model, feeds), await outputs(made, feeds))).toBeLessThan(0.03);
+  });
+
+  test.each(granularities)("LSTM becomes DynamicQuantizeLSTM, all outputs kept: %s", async (granularity) => {
+    const model = newModel("lstm", 17);
+    const { graph } = model;
+    const x = graph.input("x", "float32", [7, 2, 12]);
+    const weights = [
+      graph.initializer("W", normal([2, 64, 12], "W", 0.3)),
+      graph.initializer("R", normal([2, 64, 16], "R", 0.2)),
+      graph.initializer("B", normal([2, 128], "B", 0.1)),
+    ];
+    const node = graph.append("LSTM", [x, ...weights], {
+      name: "lstm",
+      attrs: { hidden_size: 16, direction: "bidirectional" },
+      outputs: ["y", "h", "c"],
+    });
+    // The sequence and the last cell state, as one list of numbers.
+    const flat = (v: Value, name: string) => graph.append("Flatten", [v], { name, attrs: { axis: 0 } }).outputs[0]!;
+    const all = graph.append("Concat", [flat(node.outputs[0]!, "ys"), flat(node.outputs[2]!, "cs")], { name: "all", attrs: { axis: 1 } });
+    const out = all.outputs[0]!;
+    out.type = { dtype: "float32", shape: [1, 512] };
+    graph.addOutput(out);
+    const { made, ops } = await quantized(model, { granularity });
+    expect(ops).toContain("DynamicQuantizeLSTM");
+    const feeds = { x: normal([7, 2, 12], "x") };
+    expect(apart(await outputs(model, feeds), await outputs(made, feeds))).toBeLessThan(0.03);
+  });
+
+  test("EmbedLayerNormalization becomes QEmbedLayerNormalization", async () => {
+    const model = newModel("embed", 17);
+    model.opsets.set("com.microsoft", 1);
+    const { graph } = model;
+    const ids = graph.input("ids", "int32", [2, 5]);
+    const segments = graph.input("segments", "int32", [2, 5]);
+    const tables = [
+      graph.initializer("words", normal([30, 16], "words")),
+      graph.initializer("positions", normal([8, 16], "positions")),
+      graph.initializer("types", normal([2, 16], "types")),
+      graph.initializer("gamma", normal([16], "gamma")),
+      graph.initializer("beta", normal([16], "beta")),
+    ];
+    const node = graph.append("EmbedLayerNormalization", [ids, segments, ...tables], {
+      name: "embed",
+      domain: "com.microsoft",
+      attrs: { epsilon: float(1e-5) },
+      outputs: ["y", "mask"],
+    });
+    node.outputs[0]!.type = { dtype: "float32", shape: [2, 5, 16] };
+    graph.addOutput(node.outputs[0]!);
+    const { made, ops } = await quantized(model, {});
+    expect(ops).toContain("QEmbedLayerNormalization");
+    const feeds = {
+      ids: tensor("int32", [2, 5], [1, 2, 3, 4, 5, 29, 0, 7, 7, 9]),
+      segments: tensor("int32", [2, 5], [0, 0, 1, 1, 1, 0, 0, 0, 1, 1]),
+    };
+    expect(apart(await outputs(model, feeds), await outputs(made, feeds))).toBeLessThan(0.03);
   });
 });

@@ -9,6 +9,7 @@ import { upgrade } from "../../transform/upgrade.ts";
 import { raiseIrVersion } from "../../transform/weights.ts";
 import { type Context, defineTechnique } from "../technique.ts";
 import { type CodesOptions, codesOf } from "./codes.ts";
+import { type Coded, contribNode } from "./contrib.ts";
 import { plainGemm } from "./gemm.ts";
 import { inputOf, type Layer, layersOf, leave, outputOf, weightKey, weightOf } from "./layers.ts";
 import { dropFloats, readInitializers } from "./store.ts";
@@ -57,11 +58,15 @@ async function apply(model: Model, p: Values, context: Context): Promise<void> {
   const tables = p.embeddings ? tablesOf(model, p) : new Map<Value, Node[]>();
   const wanted = layers.filter((l) => l.op !== "Conv" || p.conv !== "float");
   for (const l of layers) if (l.op === "Conv" && p.conv === "float") leave(left, "conv=float", l.node);
-  if (wanted.length + tables.size === 0) return context.note("no weights to quantize among the nodes selected; nothing was changed");
+  const chosen = selection(p);
+  const contrib = [...allNodes(model.graph)].filter((n) => /^(Attention|LSTM|EmbedLayerNormalization)$/.test(n.opType) && chosen(n));
+  if (wanted.length + tables.size + contrib.length === 0)
+    return context.note("no weights to quantize among the nodes selected; nothing was changed");
   const opset = model.opsets.get("") ?? 1;
   const needed = wanted.some((l) => l.op === "Conv") && p.conv === "stored" ? 13 : 11;
   if (opset < needed) upgrade(model, needed);
   raiseIrVersion(model, 4);
+  if (contrib.length && !model.opsets.has("com.microsoft")) model.opsets.set("com.microsoft", 1);
   const before = readInitializers(model);
   const store = storing(p);
   const done: Layer[] = [];
@@ -90,23 +95,38 @@ async function apply(model: Model, p: Values, context: Context): Promise<void> {
     for (const n of nodes) embedding(n, w);
     gathers += nodes.length;
   }
+  const whole = { ...p, input: (graph: Graph, x: Value) => quantizedInput(inputs, graph, x), have: new Map<Value, Coded>() };
+  let others = 0;
+  for (const n of contrib) {
+    const why = contribNode(n, whole);
+    if (why) leave(left, why, n);
+    else others++;
+  }
   // Weights that nothing came to read, because their layers stay float.
-  for (const w of store.all()) for (const v of [w.codes, w.scale, w.zeroPoint]) if (v.uses.size === 0) v.graph.removeInitializer(v);
+  for (const w of [...store.all(), ...whole.have.values()])
+    for (const v of [w.codes, w.scale, w.zeroPoint]) if (v.uses.size === 0) v.graph.removeInitializer(v);
   dropFloats(done, before, context.note);
-  context.note(`${done.length} of ${layers.length} layers and ${gathers} embeddings in 8 bits`);
+  context.note(
+    `${done.length} of ${layers.length} layers and ${gathers} embeddings in 8 bits${others ? `, and ${others} whole layers (Attention, LSTM, EmbedLayerNormalization)` : ""}`,
+  );
   for (const [why, names] of left) context.note(`stay float: ${names.slice(0, 5).join(", ")}${names.length > 5 ? " …" : ""}: ${why}`);
+}
+
+function selection(p: Values): (n: Node) => boolean {
+  const include = matcher(p.include);
+  const exclude = p.exclude ? matcher(p.exclude) : () => false;
+  return (n) => include(namesOf(n), n.opType) && !exclude(namesOf(n), n.opType);
 }
 
 /** Float tables with rows, and the Gather nodes that take rows of them. */
 function tablesOf(model: Model, p: Values): Map<Value, Node[]> {
-  const include = matcher(p.include);
-  const exclude = p.exclude ? matcher(p.exclude) : () => false;
+  const chosen = selection(p);
   const tables = new Map<Value, Node[]>();
   for (const n of allNodes(model.graph)) {
     const table = n.opType === "Gather" && n.domain === "" ? n.inputs[0] : null;
     if (table?.data?.dtype !== "float32" || table.data.shape.length !== 2 || table.data.data.byteLength < 1024) continue;
     const axis = n.int("axis") ?? 0;
-    if ((axis !== 0 && axis !== -2) || !include(namesOf(n), n.opType) || exclude(namesOf(n), n.opType)) continue;
+    if ((axis !== 0 && axis !== -2) || !chosen(n)) continue;
     tables.set(table, [...(tables.get(table) ?? []), n]);
   }
   return tables;
