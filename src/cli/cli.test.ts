@@ -139,7 +139,17 @@ test("wrong input is one line and exit code 1; wrong usage is 2; nothing is half
     expect(err).toContain(message);
   }
   const usage = await pith("compress", net, "--step", "int9");
-  expect([usage.code, usage.err]).toEqual([2, expect.stringContaining('unknown technique "int9"')]);
+  expect([usage.code, usage.err]).toEqual([2, expect.stringMatching(/^pith: usage: .*unknown technique "int9"[^\n]*\n$/)]);
+  const option = await pith("compress", net, "--stop", "int8");
+  expect([option.code, option.err]).toEqual([
+    2,
+    expect.stringMatching(/^pith: usage: unknown option '--stop' \(Did you mean --step\?\); [^\n]+\n$/),
+  ]);
+  const none = await pith("compress", net, "--step", "int8:include=conv*", "--dry-run");
+  expect([none.code, none.out]).toEqual([
+    0,
+    "int8:include=conv*: matches none of the 2 weights; they have names like fc1.weight, fc2.weight\n",
+  ]);
   expect(readdirSync(folder).sort()).toEqual([...before, "text.onnx", "wrong.json"].sort());
 }, 120_000);
 

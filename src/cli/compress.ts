@@ -68,6 +68,10 @@ function matches(model: Model, steps: readonly Step[]): string {
         ...(typeof include === "string" && include ? { include } : {}),
         ...(typeof exclude === "string" && exclude ? { exclude } : {}),
       });
+      if (chosen.length === 0) {
+        const some = all.slice(0, 3).map((w) => w.value.name);
+        return `${stepText(step)}: matches none of the ${all.length} weights${some.length ? `; they have names like ${some.join(", ")}` : ""}`;
+      }
       const rows = chosen.map((w) => [
         w.value.name,
         [...new Set(w.uses.map((u) => u.node.opType))].join(", "),

@@ -23,7 +23,15 @@ const program = new Command("pith")
   .version(version)
   .helpCommand(false)
   .addHelpText("after", () => `\n${techniqueList()}`)
-  .showHelpAfterError("(pith help says what there is)");
+  .configureOutput({
+    outputError: (text, write) =>
+      write(
+        `pith: usage: ${text
+          .replace(/^error: /, "")
+          .trim()
+          .replace(/\s*\n\s*/g, " ")}; pith help says what there is\n`,
+      ),
+  });
 
 /** Errors of usage are thrown, not exited on: also from commands of commands. */
 function prepared(command: Command): Command {

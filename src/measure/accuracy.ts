@@ -4,7 +4,7 @@ import type { Model } from "../ir/graph.ts";
 import { dtypes, isFloat, sizeOf } from "../tensor/dtype.ts";
 import { Fault } from "../tensor/fault.ts";
 import { floatsOf, numbersOf, type Tensor } from "../tensor/tensor.ts";
-import { pairedProportions, ratio, wilson } from "./interval.ts";
+import { pairedProportions, positiveRatio, ratio, wilson } from "./interval.ts";
 import type { Measurement } from "./measurement.ts";
 import { type PredictOptions, predict } from "./predict.ts";
 
@@ -159,7 +159,7 @@ export async function evaluate(model: Model, data: Dataset, metric: Metric, opti
 function summarize(metric: Metric, scores: Float64Array, weights: Float64Array | null): Evaluation {
   const n = scores.length;
   const scale = metric.unit === "%" ? 100 : 1;
-  const { value, interval } = ratio(scores, weights);
+  const { value, interval } = scores.some((s) => s < 0) ? ratio(scores, weights) : positiveRatio(scores, weights);
   const range = isProportion(metric, weights) ? wilson(Math.round(value * n), n) : interval;
   return {
     measurement: {

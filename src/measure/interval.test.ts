@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { random } from "../tensor/random.ts";
-import { pairedProportions, quantile, quantileInterval, ratio, wilson } from "./interval.ts";
+import { pairedProportions, positiveRatio, quantile, quantileInterval, ratio, wilson } from "./interval.ts";
 
 test("Wilson: published values", () => {
   // Newcombe 1998, Statistics in Medicine 17, table I, method 3.
@@ -73,6 +73,28 @@ test("coverage: about 95 of 100 intervals hold the truth", () => {
     expect(n / trials, name).toBeGreaterThan(0.93);
     expect(n / trials, name).toBeLessThan(most);
   }
+});
+
+test("ratios of counts: never below 0, wider upwards, and about 95 of 100 hold the truth", () => {
+  const few = positiveRatio([0, 0, 1, 0, 0, 0], [9, 11, 10, 12, 8, 10]);
+  expect(ratio([0, 0, 1, 0, 0, 0], [9, 11, 10, 12, 8, 10]).interval![0]).toBeLessThan(0);
+  expect(few.interval![0]).toBeGreaterThan(0);
+  expect(few.interval![1] - few.value).toBeGreaterThan(few.value - few.interval![0]);
+  // Both ends solve (R − ρ)² = z²σ²ρ/R.
+  const half = ratio([0, 0, 1, 0, 0, 0], [9, 11, 10, 12, 8, 10]).interval![1] - few.value;
+  for (const end of few.interval!) expect((few.value - end) ** 2).toBeCloseTo((half ** 2 * end) / few.value, 12);
+  expect(positiveRatio([0, 0, 0], [10, 20, 30]).interval).toEqual([0, expect.closeTo(1.959964 ** 2 / 60, 6)]);
+  expect(positiveRatio([1], null).interval).toBeNull();
+  const r = random(12);
+  let held = 0;
+  for (let t = 0; t < 2000; t++) {
+    const weights = Array.from({ length: 40 }, () => 5 + r.below(20));
+    const values = weights.map((w) => Array.from({ length: w }, () => Number(r.uniform() < 0.03)).reduce((a, b) => a + b, 0));
+    const [low, high] = positiveRatio(values, weights).interval!;
+    if (low <= 0.03 && 0.03 <= high) held++;
+  }
+  expect(held / 2000).toBeGreaterThan(0.93);
+  expect(held / 2000).toBeLessThan(0.97);
 });
 
 test("order statistics: ranks by hand", () => {

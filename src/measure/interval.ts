@@ -51,6 +51,21 @@ export function ratio(values: ArrayLike<number>, weights: ArrayLike<number> | nu
   return { value, interval: [value - half, value + half] };
 }
 
+/**
+ * {@link ratio} of counts and other amounts that are never negative (errors over characters), with a score interval in Wilson's way: the ρ
+ * with (R − ρ)² = z²·σ²·ρ/R, where σ is the ratio estimator's standard deviation and its variance is taken to be in proportion to ρ:
+ * R + h/2 ± √(h·R + h²/4) with h = z²σ²/R. It never goes below 0; for R = 0 the variance is that of single counts and it ends at z²/Σ weights.
+ */
+export function positiveRatio(values: ArrayLike<number>, weights: ArrayLike<number> | null): { value: number; interval: Interval | null } {
+  const { value, interval } = ratio(values, weights);
+  if (!interval) return { value, interval };
+  let w = 0;
+  for (let i = 0; i < values.length; i++) w += weights?.[i] ?? 1;
+  const h = value > 0 ? ((interval[1] - interval[0]) / 2) ** 2 / value : (z * z) / w;
+  const half = Math.sqrt(h * value + (h * h) / 4);
+  return { value, interval: [Math.max(0, value + h / 2 - half), value + h / 2 + half] };
+}
+
 /** The quantile q of sorted numbers, linear between neighbours (Hyndman and Fan's type 7). */
 export function quantile(sorted: ArrayLike<number>, q: number): number {
   const at = (sorted.length - 1) * q;

@@ -1,11 +1,13 @@
 /** Shapes from the engine: static inference fails on real models, so the model runs once on a sample and the shapes are read off. */
-import type { Batch } from "../data/dataset.ts";
-import { cloneModel, type Model, type Value } from "../ir/graph.ts";
+import { type Batch, fromFeeds } from "../data/dataset.ts";
+import { cloneModel, type Graph, type Model, type Value } from "../ir/graph.ts";
 import { constantOf, sorted } from "../ir/walk.ts";
+import { opOf } from "../ops/index.ts";
 import { type DType, dtypeOfCode, dtypes, sizeOf } from "../tensor/dtype.ts";
 import { Fault } from "../tensor/fault.ts";
 import { random } from "../tensor/random.ts";
 import { numbersOf, type Tensor, tensor } from "../tensor/tensor.ts";
+import { type Observer, observe } from "./observe.ts";
 import { open, type SessionOptions } from "./session.ts";
 
 /** Element types that ONNX Runtime's JavaScript binding opens no session for when an output has them (a limit of 1.30). */
@@ -24,12 +26,14 @@ const changesType = new Set(
 );
 
 /**
- * A clone of `model` in which every Value of the top graph has a type with a concrete shape, taken from one run on `feeds`.
- * Left as they were: values of subgraphs, sequences and optionals, and values of element types the runtime cannot hand out
+ * A clone of `model` in which every Value of the top graph has a type with a concrete shape, taken from one run on `feeds`; so have, in the
+ * branches of an If that were taken, the values of ops whose multiply-accumulates are counted (those of other branches have none).
+ * Left as they were: other values of subgraphs, sequences and optionals, and values of element types the runtime cannot hand out
  * (bfloat16, float8; int4 gets a shape only where it is static). Errors: what the runtime says, with the open input shapes.
  */
 export async function observeShapes(model: Model, feeds: Batch, options: Pick<SessionOptions, "threads"> = {}): Promise<Model> {
-  const out = cloneModel(model);
+  const copies = new Map<Value, Value>();
+  const out = cloneModel(model, copies);
   for (const v of out.graph.inputs) {
     const fed = feeds[v.name];
     if (fed) v.type = { dtype: fed.dtype, shape: fed.shape };
@@ -69,7 +73,47 @@ export async function observeShapes(model: Model, feeds: Batch, options: Pick<Se
   } finally {
     await session.release();
   }
+  await lookInside(model, copies, feeds, options);
   return out;
+}
+
+const shapeOf: Observer<readonly number[]> = { init: (shape) => shape, update: (_, __, shape) => shape };
+
+/**
+ * Gives the copies of values in the branches of Ifs that products, convolutions and their like read and write the shapes they took, or none.
+ * The model itself is run, with its open shapes: with concrete ones the runtime finds fault with branches that are not for them.
+ */
+async function lookInside(
+  model: Model,
+  copies: ReadonlyMap<Value, Value>,
+  feeds: Batch,
+  options: Pick<SessionOptions, "threads">,
+): Promise<void> {
+  const branches = new Set<Graph>();
+  const enter = (graph: Graph) => {
+    for (const n of graph.nodes)
+      if (n.opType === "If" && n.domain === "")
+        for (const g of n.subgraphs) {
+          branches.add(g);
+          enter(g);
+        }
+  };
+  enter(model.graph);
+  const values = new Set<Value>();
+  for (const g of branches)
+    for (const n of g.nodes)
+      if (opOf(n)?.macs) for (const v of [...n.inputs, ...n.outputs]) if (v?.producer && branches.has(v.graph)) values.add(v);
+  if (values.size === 0) return;
+  for (const v of values) if (v.type) copies.get(v)!.type = { dtype: v.type.dtype, shape: null };
+  let seen: Map<Value, readonly number[]>;
+  try {
+    seen = await observe(model, values, fromFeeds([feeds]), shapeOf, options);
+  } catch (e) {
+    // An If that cannot be looked into costs no more than a figure.
+    if (e instanceof Fault) return;
+    throw e;
+  }
+  for (const [v, shape] of seen) copies.get(v)!.type = { dtype: v.type?.dtype ?? "float32", shape };
 }
 
 /** Values that have, or may have, an element type that keeps a session from opening. */
