@@ -21,7 +21,7 @@ export { accuracy, change, type Evaluation, evaluate, type Metric, mse as mseMet
 export { characterError, ctcGreedy, encodeText } from "./measure/ctc.ts";
 export { fidelity } from "./measure/fidelity.ts";
 export { latency } from "./measure/latency.ts";
-export { type MeasureOptions, measureModels, peakMemory, sizes, throughput } from "./measure/measure.ts";
+export { type MeasureOptions, measureModels, peakMemory, sizes, throughput, throughputs } from "./measure/measure.ts";
 export type { Measurement } from "./measure/measurement.ts";
 export { lenet5 } from "./nets/lenet5.ts";
 export { lenet300, mlp } from "./nets/mlp.ts";

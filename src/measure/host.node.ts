@@ -5,7 +5,7 @@ import { arch, availableParallelism, cpus, platform, release, tmpdir, totalmem }
 import { dirname, join } from "node:path";
 import { createBrotliCompress, constants as zlib } from "node:zlib";
 import type { Model } from "../ir/graph.ts";
-import { fileBytes, load, save } from "../onnx/file.ts";
+import { fileBytes, load, makeFolder, save } from "../onnx/file.ts";
 import { writePieces } from "../onnx/write.ts";
 import { inspect } from "../runtime/inspect.node.ts";
 import { engine } from "../runtime/session.ts";
@@ -13,7 +13,7 @@ import { startProcess, startThread } from "../runtime/thread.node.ts";
 import { Fault } from "../tensor/fault.ts";
 import type { Host } from "./host.ts";
 import type { MemoryReport, MemoryTask } from "./memory.child.node.ts";
-import type { LoadReport, LoadTask } from "./throughput.thread.node.ts";
+import type { LoadReport, LoadSlice, LoadTask } from "./throughput.thread.node.ts";
 
 /** Brotli at quality 9, what a web server that compresses once would choose; in a thread of its own, memory constant. */
 async function brotliBytes(chunks: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<number> {
@@ -78,27 +78,42 @@ export const host: Host = {
     return { file, brotli: await brotliBytes(read) };
   },
 
-  runsPerSecond: (model, feeds, options) =>
-    withFile(model, async (path) => {
-      const task: LoadTask = { path, feeds, threads: options.threads };
-      const workers = Array.from({ length: options.concurrency }, () => startThread(import.meta.url, "throughput.thread.node", task));
-      try {
-        await Promise.all(workers.map((w) => answer<"ready">(w)));
-        // All start together, and stop when the time is over; a run under way then does not count.
-        const start = Date.now() + 20;
-        for (const w of workers) w.postMessage({ start, seconds: options.seconds });
-        const reports = await Promise.all(workers.map((w) => answer<LoadReport>(w)));
-        const counts = Array.from({ length: slices }, (_, i) => reports.reduce((n, r) => n + r.slices[i]!, 0));
-        const perSlice = options.seconds / slices;
-        const n = counts.reduce((a, b) => a + b, 0);
-        const mean = n / slices;
-        const deviation = Math.sqrt(counts.reduce((s, c) => s + (c - mean) ** 2, 0) / (slices - 1));
-        const half = (t9 * deviation) / Math.sqrt(slices);
-        return { value: n / options.seconds, interval: [Math.max(0, mean - half) / perSlice, (mean + half) / perSlice], n };
-      } finally {
-        await Promise.all(workers.map((w) => w.terminate()));
+  async runsPerSecond(models, options) {
+    const folder = mkdtempSync(join(tmpdir(), "pith-"));
+    const groups: ReturnType<typeof startThread>[][] = [];
+    try {
+      for (const [i, { model, feeds }] of models.entries()) {
+        const path = join(folder, `${i}`, "model.onnx");
+        makeFolder(dirname(path));
+        save(model, path);
+        const task: LoadTask = { path, feeds, threads: options.threads };
+        groups.push(Array.from({ length: options.concurrency }, () => startThread(import.meta.url, "throughput.thread.node", task)));
+        await Promise.all(groups[i]!.map((w) => answer<"ready">(w)));
       }
-    }),
+      const rates: number[][] = models.map(() => []);
+      const runs: number[] = models.map(() => 0);
+      for (let slice = 0; slice < slices; slice++) {
+        const order = models.map((_, i) => i);
+        for (const i of slice % 2 ? order.reverse() : order) {
+          // All of a model's workers start together, and end the run they are in.
+          const load: LoadSlice = { start: Date.now() + 5, seconds: options.seconds / slices };
+          for (const w of groups[i]!) w.postMessage(load);
+          const reports = await Promise.all(groups[i]!.map((w) => answer<LoadReport>(w)));
+          rates[i]!.push(reports.reduce((n, r) => n + r.runs / r.seconds, 0));
+          runs[i]! += reports.reduce((n, r) => n + r.runs, 0);
+        }
+      }
+      return rates.map((of, i) => {
+        const value = of.reduce((a, b) => a + b, 0) / slices;
+        const deviation = Math.sqrt(of.reduce((s, r) => s + (r - value) ** 2, 0) / (slices - 1));
+        const half = (t9 * deviation) / Math.sqrt(slices);
+        return { value, interval: [Math.max(0, value - half), value + half], n: runs[i]! };
+      });
+    } finally {
+      await Promise.all(groups.flat().map((w) => w.terminate()));
+      rmSync(folder, { recursive: true, force: true });
+    }
+  },
 
   peakMemory: (model, feeds, options) =>
     withFile(model, async (path) => {

@@ -9,8 +9,13 @@ export interface LoadOptions {
   readonly concurrency: number;
   /** Intra-op threads of each session. */
   readonly threads: number;
-  /** How long it is measured, after warm-up. */
+  /** How long each model is measured, after warm-up. */
   readonly seconds: number;
+}
+
+export interface Loaded {
+  readonly model: Model;
+  readonly feeds: Batch;
 }
 
 export interface Host {
@@ -22,9 +27,9 @@ export interface Host {
   readonly cores: number;
   /** Bytes as a file (with its external data), and what brotli at quality 9 makes of them (null: not asked for, or not here). `path`: where the model lies on disk, if it does. */
   readonly bytes: (model: Model, path: string | null, brotli: boolean) => Promise<{ file: number; brotli: number | null }>;
-  /** Runs a second under load and the 95 % interval; null where there are no workers for it. */
+  /** Runs a second of each model under load, in alternating slices of the time, and 95 % intervals; null where there are no workers for it. */
   readonly runsPerSecond:
-    | ((model: Model, feeds: Batch, options: LoadOptions) => Promise<{ value: number; interval: Interval; n: number }>)
+    | ((models: readonly Loaded[], options: LoadOptions) => Promise<{ value: number; interval: Interval; n: number }[]>)
     | null;
   /** Highest resident set, in bytes, of a process of its own that loads the model and runs the feeds `runs` times; and of one that only loads the runtime. */
   readonly peakMemory:

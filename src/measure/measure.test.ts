@@ -10,7 +10,7 @@ import { Build } from "../ops/build.ts";
 import { random } from "../tensor/random.ts";
 import { tensor } from "../tensor/tensor.ts";
 import { latency } from "./latency.ts";
-import { measureModels, peakMemory, sizes, throughput } from "./measure.ts";
+import { measureModels, peakMemory, sizes, throughput, throughputs } from "./measure.ts";
 import type { Measurement } from "./measurement.ts";
 
 function mlp(hidden: number, batch: number | string = "n", fill = (a: Float32Array) => random(1).fillNormal(a)): Model {
@@ -103,7 +103,20 @@ test("throughput under simultaneous requests", async () => {
   const m = await throughput(mlp(8), feeds, { concurrency: 2, threads: 1, seconds: 0.2 });
   sane([m]);
   expect(m).toMatchObject({ metric: "throughput", unit: "1/s", at: { concurrency: 2, threads: 1, batch: 3 } });
-  expect(m.value).toBeCloseTo((m.n / 0.2) * 3, 6);
+  // Two workers were busy for at least 0.2 s; a run that was under way at the end of a slice counts with its time.
+  expect(m.n).toBeGreaterThanOrEqual(20);
+  expect(m.value).toBeGreaterThan(0);
+  expect(m.value).toBeLessThanOrEqual((m.n / 0.2) * 3 * (1 + 1e-9));
+  const [one, two] = await throughputs(
+    [
+      { model: mlp(8), feeds },
+      { model: mlp(256), feeds },
+    ],
+    { concurrency: 1, threads: 1, seconds: 0.2 },
+  );
+  sane([one!, two!]);
+  expect(one!.n).toBeGreaterThanOrEqual(10);
+  expect(two!.n).toBeGreaterThanOrEqual(10);
   await expect(throughput(mlp(8, 5), feeds, { concurrency: 1, seconds: 0.1 })).rejects.toThrow(/^throughput: .*takes the shape/);
 });
 

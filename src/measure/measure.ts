@@ -97,9 +97,12 @@ export async function measureModels(models: readonly Measured[], options: Measur
         out[i]!.push(...t);
       });
       for (const k of concurrency) {
-        await each("throughput", async (m, i) => {
-          out[i]!.push(await throughput(m.model, timed[i]!.feeds, { concurrency: k, seconds }));
+        progress("throughput", 0, 1);
+        const rates = await throughputs(timed, { concurrency: k, seconds });
+        rates.forEach((r, i) => {
+          out[i]!.push(r);
         });
+        progress("throughput", 1, 1);
       }
     }
   }
@@ -127,28 +130,42 @@ export async function sizes(model: Model, options: { path?: string; brotli?: boo
   ];
 }
 
+export interface ThroughputOptions {
+  readonly concurrency: number;
+  readonly threads?: number;
+  /** Seconds for each model; default 2. */
+  readonly seconds?: number;
+}
+
 /**
- * Examples a second with `concurrency` requests under way at once: as many workers, each with a session of its own and
- * max(1, ⌊cores / concurrency⌋) threads, after warm-up. The interval is Student's over tenths of the time. The model is in memory
- * `concurrency` times. Errors: a browser.
+ * Examples a second with `concurrency` requests under way at once: as many workers for each model, each with a session of its own and
+ * max(1, ⌊cores / concurrency⌋) threads, after warm-up. The models take turns, a tenth of the time each, in an order that turns round; a
+ * run that is under way at the end of a slice is waited for and counts with its time. The interval is Student's over the tenths. Every
+ * model is in memory `concurrency` times. Errors: a browser.
  */
-export async function throughput(
-  model: Model,
-  feeds: Batch,
-  options: { concurrency: number; threads?: number; seconds?: number },
-): Promise<Measurement> {
+export async function throughputs(
+  models: readonly { readonly model: Model; readonly feeds: Batch }[],
+  options: ThroughputOptions,
+): Promise<Measurement[]> {
   if (!host.runsPerSecond) throw new Fault("throughput", "needs worker threads; it is measured in Node only");
   const { concurrency, threads = Math.max(1, Math.floor(host.cores / concurrency)), seconds = 2 } = options;
-  const batch = batchOf(feeds);
-  const { value, interval, n } = await host.runsPerSecond(model, feeds, { concurrency, threads, seconds });
-  return {
-    metric: "throughput",
-    value: value * batch,
-    unit: "1/s",
-    n,
-    interval: [interval[0] * batch, interval[1] * batch],
-    at: { concurrency, threads, batch },
-  };
+  const rates = await host.runsPerSecond(models, { concurrency, threads, seconds });
+  return rates.map(({ value, interval, n }, i) => {
+    const batch = batchOf(models[i]!.feeds);
+    return {
+      metric: "throughput",
+      value: value * batch,
+      unit: "1/s",
+      n,
+      interval: [interval[0] * batch, interval[1] * batch],
+      at: { concurrency, threads, batch },
+    };
+  });
+}
+
+/** {@link throughputs} of one model. */
+export async function throughput(model: Model, feeds: Batch, options: ThroughputOptions): Promise<Measurement> {
+  return (await throughputs([{ model, feeds }], options))[0]!;
 }
 
 /**
