@@ -6,3 +6,4 @@ export { magnitude } from "./prune/magnitude.ts";
 export { half } from "./quantize/half.ts";
 export { int8 } from "./quantize/int8.ts";
 export { integerOps } from "./quantize/integerOps.ts";
+export { qat } from "./quantize/qat.ts";

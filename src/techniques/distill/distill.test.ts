@@ -11,9 +11,9 @@ import { open } from "../../runtime/session.ts";
 import { random } from "../../tensor/random.ts";
 import { numbersOf, tensor } from "../../tensor/tensor.ts";
 import { weightsOf } from "../../transform/weights.ts";
+import { withTeacher } from "../teacher.ts";
 import type { Context } from "../technique.ts";
 import { distill } from "./distill.ts";
-import { withTeacher } from "./teacher.ts";
 
 const r = random(5);
 const n = 400;

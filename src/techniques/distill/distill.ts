@@ -3,8 +3,8 @@ import { flag, int, number, optional, text } from "../../data/params.ts";
 import { kl, type Loss, parseLoss, sum } from "../../train/loss.ts";
 import { holdZeros, mergeMasks } from "../../transform/mask.ts";
 import { fineTune, labelled, training } from "../finetune.ts";
+import { withTeacher } from "../teacher.ts";
 import { defineTechnique } from "../technique.ts";
-import { withTeacher } from "./teacher.ts";
 
 export const distill = defineTechnique({
   technique: "distill",

@@ -1,9 +1,6 @@
 /** Weights and activations in 8-bit integers. */
-import { type Dataset, subset } from "../../data/dataset.ts";
 import { choice, flag, int, number, text, type ValuesOf } from "../../data/params.ts";
 import { cloneModel, type Model, type Value } from "../../ir/graph.ts";
-import { feed } from "../../runtime/feeds.ts";
-import { observeShapes } from "../../runtime/shapes.ts";
 import { sizeOf } from "../../tensor/dtype.ts";
 import { Fault } from "../../tensor/fault.ts";
 import { liftConstants } from "../../transform/fold.ts";
@@ -16,6 +13,7 @@ import { quantizeDynamically } from "./dynamic.ts";
 import { errorsOf, onDecidedScales, onRunningScales } from "./error.ts";
 import { asGemms, plainGemm } from "./gemm.ts";
 import { type Found, type Layer, layersOf, leave } from "./layers.ts";
+import { sampled, shapes } from "./sample.ts";
 import { calibrate, decide, quantizeStatically } from "./static.ts";
 import { dropFloats, dropUnused, readInitializers, storeWeights } from "./store.ts";
 
@@ -155,7 +153,7 @@ async function dynamically(
   const data = context.calibration ?? context.train;
   const top = new Map([...stored].filter(([l]) => !l.node.graph.parent));
   if (data && top.size) {
-    for (const [l, e] of await errorsOf(model, top, sampled(data), context.threads, onRunningScales)) errors.set(l, e);
+    for (const [l, e] of await errorsOf(model, top, sampled(data, 64), context.threads, onRunningScales)) errors.set(l, e);
   }
   const good = accepted(layers, errors, p, left);
   quantizeDynamically(good, stored, opsetOf(model));
@@ -173,7 +171,8 @@ async function statically(
   if (found.length === 0) return [];
   const data = (context.calibration ?? context.train)!;
   const cpu = p.target === "cpu";
-  const ndim = await ranks(model, data, context.threads);
+  const shape = await shapes(model, data, context.threads);
+  const ndim = (v: Value) => shape(v)?.length ?? null;
   const layers = asGemms(found, ndim, opsetOf(model));
   const options = {
     ...p,
@@ -184,7 +183,7 @@ async function statically(
   const plan = planChain(model.graph, layers, cpu);
   const ranges = await calibrate(model, plan, data, options);
   let q = decide(layers, plan, ranges, options);
-  const good = accepted(layers, await errorsOf(model, q.weights, sampled(data), context.threads, onDecidedScales(q)), p, left);
+  const good = accepted(layers, await errorsOf(model, q.weights, sampled(data, 64), context.threads, onDecidedScales(q)), p, left);
   if (good.length < layers.length) {
     dropUnused(q.weights);
     q = decide(good, planChain(model.graph, good, cpu), ranges, options);
@@ -202,23 +201,6 @@ function accepted(layers: readonly Layer[], errors: ReadonlyMap<Layer, number>, 
     return false;
   });
 }
-
-/** The number of dimensions of any value, read off a run on the first example. */
-async function ranks(model: Model, data: Dataset, threads: number): Promise<(v: Value) => number | null> {
-  const [first] = feed(model, data, { batchSize: 1 });
-  const { graph } = await observeShapes(model, first!.feeds, { threads });
-  const known = new Map<string, number>();
-  for (const v of [...graph.inputs, ...[...graph.nodes].flatMap((n) => n.outputs)])
-    if (v?.type?.shape) known.set(v.name, v.type.shape.length);
-  return (v) => known.get(v.name) ?? null;
-}
-
-/** Errors are measured on 64 examples at most. */
-const sampled = (data: Dataset) =>
-  subset(
-    data,
-    Array.from({ length: Math.min(data.length, 64) }, (_, i) => i),
-  );
 
 const percent = (x: number) => `${Number((100 * x).toPrecision(2))} %`;
 

@@ -89,7 +89,7 @@ export function quantizeStatically(model: Model, q: Quantized, ndim: (v: Value) 
  * The runtime takes a Relu or Clip behind a Gemm or MatMul for part of it and expects codes next: with floats next it fuses nothing. A
  * Reshape to the same shape between them keeps it from that, and costs nothing.
  */
-function keepApart(b: Build, { absorbed }: Tail, shape: readonly number[]): void {
+export function keepApart(b: Build, { absorbed }: Tail, shape: readonly number[]): void {
   const [next] = absorbed;
   if (next) next.setInput(0, b.reshape(next.inputs[0]!, shape));
 }

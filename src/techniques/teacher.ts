@@ -1,10 +1,10 @@
 /** What a teacher says of every example, computed once and kept beside the data. */
-import { type Dataset, fromArrays } from "../../data/dataset.ts";
-import type { Model } from "../../ir/graph.ts";
-import { open } from "../../runtime/session.ts";
-import { sizeOf } from "../../tensor/dtype.ts";
-import { Fault } from "../../tensor/fault.ts";
-import { floatsOf, wrap } from "../../tensor/tensor.ts";
+import { type Dataset, fromArrays } from "../data/dataset.ts";
+import type { Model } from "../ir/graph.ts";
+import { open } from "../runtime/session.ts";
+import { sizeOf } from "../tensor/dtype.ts";
+import { Fault } from "../tensor/fault.ts";
+import { floatsOf, wrap } from "../tensor/tensor.ts";
 
 /** Most that the teacher's answers may take in memory: beyond it the data should be given in parts. */
 const most = 4 * 2 ** 30;
