@@ -1,16 +1,18 @@
-/** What ONNX and the runtime compute in 16-bit floats, by op: measured by scripts/half.ts with ONNX Runtime 1.30, types as in onnx 1.23's schemas. */
+/** What ONNX and the runtime compute in 16-bit floats, by op: measured by scripts/halfops.ts with ONNX Runtime 1.30, types as in onnx 1.23's schemas. */
 import type { Node } from "../../ir/graph.ts";
 
 // Op, then the first opset in which its schema takes float16 where that is not the op's first. Not in it: Celu, NonMaxSuppression, Range and
-// the ops on sequences (their schemas know no float16, or pass lists on), the quantized ops (their scales are float32 and so is what they give).
+// the ops on sequences (their schemas know no float16, or pass lists on), the quantized ops (their scales are float32 and so is what they
+// give); and what the runtime refuses: RandomNormal, RandomUniform and the windows, which it has in float32 alone (it puts casts around a node
+// that takes float16, but these take none), AffineGrid and MeanVarianceNormalization (their bodies mix types at some opsets).
 const table = `
-Abs Acos Acosh Add AffineGrid ArgMax ArgMin Asin Asinh Atan Atanh AveragePool BatchNormalization Bernoulli BlackmanWindow Cast CastLike Ceil
+Abs Acos Acosh Add ArgMax ArgMin Asin Asinh Atan Atanh AveragePool BatchNormalization Bernoulli Cast CastLike Ceil
 Clip Col2Im Compress Concat Constant ConstantOfShape Conv ConvTranspose Cos Cosh CumSum:14 DFT DepthToSpace Det Div Dropout Einsum Elu Equal:11
 Erf Exp Expand EyeLike Flatten Floor GRU Gather GatherElements GatherND Gelu Gemm GlobalAveragePool GlobalLpPool GlobalMaxPool Greater
-GreaterOrEqual GridSample GroupNormalization HammingWindow HannWindow HardSigmoid HardSwish Hardmax Identity InstanceNormalization IsInf:20
+GreaterOrEqual GridSample GroupNormalization HardSigmoid HardSwish Hardmax Identity InstanceNormalization IsInf:20
 IsNaN LRN LSTM LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax LpNormalization LpPool MatMul Max MaxPool MaxRoiPool MaxUnpool
-Mean MeanVarianceNormalization Min Mish Mod Mul Multinomial Neg NonZero OneHot PRelu Pad Pow RMSNormalization RNN RandomNormal RandomNormalLike
-RandomUniform RandomUniformLike Reciprocal ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum
+Mean Min Mish Mod Mul Multinomial Neg NonZero OneHot PRelu Pad Pow RMSNormalization RNN RandomNormalLike
+RandomUniformLike Reciprocal ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum
 ReduceSumSquare Relu Reshape Resize ReverseSequence RoiAlign RotaryEmbedding Round STFT Scatter ScatterElements ScatterND Selu Shape Shrink
 Sigmoid Sign SimplifiedLayerNormalization Sin Sinh Size Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt Squeeze Sub Sum Swish Tan Tanh
 ThresholdedRelu Tile TopK Transpose Trilu Unique Unsqueeze Upsample Where
@@ -18,20 +20,26 @@ ThresholdedRelu Tile TopK Transpose Trilu Unique Unsqueeze Upsample Where
 
 /** Of ONNX Runtime's own ops, those that take float16. */
 const microsoft = `
-Attention BiasGelu EmbedLayerNormalization FastGelu FusedMatMul Gelu GroupQueryAttention MatMulBnb4 MatMulNBits MultiHeadAttention QuickGelu
+Attention BiasGelu EmbedLayerNormalization FastGelu FusedMatMul Gelu:9 GroupQueryAttention MatMulBnb4 MatMulNBits MultiHeadAttention QuickGelu
 RotaryEmbedding SkipLayerNormalization SkipSimplifiedLayerNormalization
 `;
 
-const since = new Map(
-  table
-    .trim()
-    .split(/\s+/)
-    .map((entry) => {
-      const [op, opset] = entry.split(":");
-      return [op!, Number(opset ?? 1)] as const;
-    }),
-);
-const contributed = new Set(microsoft.trim().split(/\s+/));
+const parsed = (entries: string): ReadonlyMap<string, number> =>
+  new Map(
+    entries
+      .trim()
+      .split(/\s+/)
+      .map((entry) => {
+        const [op, opset] = entry.split(":");
+        return [op!, Number(opset ?? 1)] as const;
+      }),
+  );
+
+/** Domain → op → the first opset of the default domain at which it takes float16. */
+export const halfOps: ReadonlyMap<string, ReadonlyMap<string, number>> = new Map([
+  ["", parsed(table)],
+  ["com.microsoft", parsed(microsoft)],
+]);
 
 /** What transformers.js's converter keeps in float32 (its DEFAULT_OP_BLOCK_LIST): older loaders have no half kernels for these. */
 export const transformersBlockList =
@@ -41,8 +49,7 @@ export const transformersBlockList =
 
 /** Why a node cannot take and give 16-bit floats at this opset; null: it can. */
 export function noHalf(node: Node, opset: number): string | null {
-  if (node.domain === "com.microsoft" && contributed.has(node.opType)) return null;
-  const from = node.domain === "" ? since.get(node.opType) : undefined;
+  const from = halfOps.get(node.domain)?.get(node.opType);
   const op = node.domain ? `${node.domain}.${node.opType}` : node.opType;
   if (from === undefined) return `no 16-bit ${op} is known`;
   return from > opset ? `${op} takes float16 from opset ${from} on; this is ${opset}` : null;
@@ -72,6 +79,5 @@ export function outputKind(node: Node, index: number): "half" | "float" {
 export function typeAttribute(node: Node): string | null {
   if (node.domain !== "") return null;
   if (node.opType === "Cast") return "to";
-  if (/^(Random|EyeLike|Bernoulli)/.test(node.opType)) return "dtype";
-  return /Window$/.test(node.opType) ? "output_datatype" : null;
+  return /^(RandomNormalLike|RandomUniformLike|EyeLike|Bernoulli)$/.test(node.opType) ? "dtype" : null;
 }

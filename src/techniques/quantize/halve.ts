@@ -101,16 +101,12 @@ function retype(node: Node, s: Sites, { to, narrow }: HalveOptions): void {
   const [first] = node.outputs;
   if (!first || !s.floats.has(first)) return;
   const name = typeAttribute(node);
-  if (name && (node.int(name) === dtypes.float32.code || (!node.attrs.has(name) && givesFloats.test(node.opType))))
-    node.attrs.set(name, { type: "int", value: dtypes[to].code });
+  if (name && node.int(name) === dtypes.float32.code) node.attrs.set(name, { type: "int", value: dtypes[to].code });
   if (node.domain !== "" || !/^Constant(OfShape)?$/.test(node.opType)) return;
   const filled = node.opType === "Constant" ? constantOf(first)! : tensorAttribute(node);
   node.attrs.clear();
   node.attrs.set("value", { type: "tensor", value: narrow(first, filled) });
 }
-
-/** Ops that give float32 where no attribute says otherwise. */
-const givesFloats = /^Random(Normal|Uniform)$|Window$/;
 
 /** The tensor that a ConstantOfShape is filled with. */
 export function tensorAttribute(node: Node): Tensor {
