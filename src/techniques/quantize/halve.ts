@@ -114,7 +114,7 @@ export function tensorAttribute(node: Node): Tensor {
   return a?.type === "tensor" ? a.value : tensor("float32", [1], [0]);
 }
 
-/** Casts between equal types go, and one behind another that loses nothing reads what that one does. */
+/** Casts between equal types go, one behind another that loses nothing reads what that one does, and two of one value become one. */
 function dropNeedless(graph: Graph, model: Model): void {
   const types = elementTypes(model);
   const wide = (from: string | null | undefined, to: string | null | undefined) =>
@@ -132,6 +132,17 @@ function dropNeedless(graph: Graph, model: Model): void {
     if (types.get(x) !== types.get(y) || isOutput) continue;
     y.replaceUses(x);
     graph.remove(n);
+  }
+  const first = new Map<Value, Map<number, Value>>();
+  for (const n of [...graph.nodes]) {
+    const [x, y, to] = [n.inputs[0], n.outputs[0], n.int("to")];
+    if (n.opType !== "Cast" || n.domain !== "" || !x || !y || to === undefined) continue;
+    const same = first.get(x)?.get(to);
+    if (!same) first.set(x, (first.get(x) ?? new Map<number, Value>()).set(to, y));
+    else if (![...y.uses].some((u) => "graph" in u)) {
+      y.replaceUses(same);
+      graph.remove(n);
+    }
   }
   if (!graph.parent) removeDead(graph);
 }
