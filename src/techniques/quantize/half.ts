@@ -165,7 +165,9 @@ function holdExtremes(stored: readonly Constant[], s: Sites, p: HalfParams, note
 async function holdOverflow(model: Model, bounded: ReadonlyMap<Value, Clamp>, s: Sites, p: HalfParams, context: Context): Promise<void> {
   const data = context.calibration ?? context.train;
   if (!data || !p.scan) {
-    context.note("no data was looked at for values beyond 65504: give calibration data to find them");
+    context.note(
+      "no data was looked at for values beyond 65504: give calibration data to find them (running the result on a CPU does not, ONNX Runtime computes in float32 between casts there)",
+    );
     return;
   }
   const examples = first(data, p.scan);
