@@ -213,14 +213,12 @@ interface Result {
 
 function report(model: Model, r: Result, note: Context["note"]): void {
   const { sites: s, to } = r;
-  if (r.changed.size === 0) {
-    note("no float32 weights or nodes among those selected; nothing was changed");
-    return;
-  }
   const casts = [...allNodes(model.graph)].filter((n) => n.opType === "Cast").length;
   const floating = r.nodes.filter((n) => [...n.inputs, ...n.outputs].some((v) => v && s.floats.has(v)));
   const halved = floating.filter((n) => s.around(n).some((site) => site.half)).length;
-  if (r.computes) note(`${halved} of ${floating.length} nodes on floats compute in ${to}; ${casts} casts`);
+  const nothing = r.changed.size === 0 && halved === 0;
+  if (nothing) note("no float32 weights or nodes that can be changed among those selected; nothing was");
+  else if (r.computes) note(`${halved} of ${floating.length} nodes on floats compute in ${to}; ${casts} casts`);
   else note(`${r.changed.size} weights stored in ${to}, computed in float32`);
   const left = new Map<string, string[]>();
   for (const n of r.computes ? floating : []) {
@@ -238,7 +236,7 @@ function report(model: Model, r: Result, note: Context["note"]): void {
   }
   if (vanishing) note(`${vanishing} of ${nonZero} non-zero weights become 0 (${Number(((100 * vanishing) / nonZero).toPrecision(2))} %)`);
   if (r.dropped.length) note(`were inputs with a default and are constants now: ${r.dropped.join(", ")}`);
-  if (r.computes) note("16-bit floats save bytes, and time on GPUs; ONNX Runtime's CPU gains none from them");
+  if (r.computes && !nothing) note("16-bit floats save bytes, and time on GPUs; ONNX Runtime's CPU gains none from them");
 }
 
 const first = (data: Dataset, n: number) =>
