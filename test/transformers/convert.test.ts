@@ -1,6 +1,7 @@
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
+import { AutoModelForCausalLM, env, Tensor } from "@huggingface/transformers";
 import { describe, expect, test } from "vitest";
 import type { Model } from "../../src/ir/graph.ts";
 import { allGraphs, allNodes } from "../../src/ir/walk.ts";
@@ -62,6 +63,38 @@ test("8 bits: weights outside of the branches are stored once, with the layers o
   expect(ops.filter((o) => o === "MatMulInteger").length).toBe(2 * (4 * sizes.layers + 1));
   const tied = [...model.graph.initializers].filter((v) => v.name.startsWith("transformer.wte.weight"));
   expect(tied.map((v) => v.name).sort()).toEqual(["_quantized", "_scale", "_zero_point"].map((s) => `transformer.wte.weight${s}`));
+});
+
+describe("generation with transformers.js", () => {
+  const folder = folderOf({ model: mergedDecoder({ tied: false }) });
+  const generate = async (dtype: string) => {
+    env.allowRemoteModels = false;
+    env.localModelPath = dirname(folder);
+    const model = await AutoModelForCausalLM.from_pretrained(basename(folder), { dtype: dtype as "fp32" });
+    const ids = (values: readonly number[]) => new Tensor("int64", BigInt64Array.from(values, BigInt), [1, values.length]);
+    const made = await model.generate({
+      inputs: ids([5, 17, 99, 250]),
+      attention_mask: ids([1, 1, 1, 1]),
+      max_new_tokens: 10,
+      do_sample: false,
+    } as never);
+    await model.dispose();
+    return (made as Tensor).tolist()[0].map(Number) as number[];
+  };
+
+  test("the original goes through both branches, token by token", async () => {
+    const tokens = await generate("fp32");
+    expect(tokens.length).toBe(14);
+    expect(new Set(tokens.slice(4)).size).toBeGreaterThan(4);
+  });
+
+  test.each(names.filter((n) => !/q1|q2/.test(n)))("%s generates, and begins as the original does", async (dtype) => {
+    const { results } = await convert(readFolder(folder), { ...defaults, dtypes: [dtype] });
+    expect(results[1]!.error).toBeNull();
+    const tokens = await generate(dtype);
+    expect(tokens.length).toBe(14);
+    expect(tokens[4]).toBe((await generate("fp32"))[4]);
+  });
 });
 
 test("files that are there stay unless they are to be replaced, and nothing else is left behind", async () => {
