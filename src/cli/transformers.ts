@@ -117,7 +117,8 @@ async function run(path: string, o: Options): Promise<void> {
       if (configured) print(dim("config.json: its transformers.js_config now says which files have external data"));
     }
     const failed = results.filter((r) => r.error !== null);
-    for (const r of failed) process.stderr.write(`pith: ${r.file} was not written: ${r.error}\n`);
+    for (const why of new Set(failed.map((r) => r.error)))
+      process.stderr.write(`pith: not written: ${failed.flatMap((r) => (r.error === why ? [r.file] : [])).join(", ")}: ${why}\n`);
     if (failed.length) process.exitCode = 1;
   } finally {
     line.clear();

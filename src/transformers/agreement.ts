@@ -18,14 +18,17 @@ export interface Agreement {
   readonly relative: number;
 }
 
+/** Outputs whose root mean square difference is below this are taken as equal: probabilities of nearly 0 have no direction to compare. */
+const negligible = 1e-5;
+
 /**
- * Outputs of numbers, by name, over all sets of inputs; those that are constant zeros count as equal or not at all. Errors: an output that is
+ * Outputs of numbers, by name, over all sets of inputs; those that differ by next to nothing count as equal. Errors: an output that is
  * missing, of another shape, or that holds NaN or infinities where the original's is finite.
  */
 export function agreement(wanted: readonly Batch[], got: readonly Batch[]): Agreement {
   const names = Object.keys(wanted[0] ?? {}).filter((n) => comparable(wanted[0]![n]!));
   const outputs = names.map((name): OutputAgreement => {
-    let [product, left, right, apart] = [0, 0, 0, 0];
+    let [product, left, right, apart, count] = [0, 0, 0, 0, 0];
     wanted.forEach((batch, set) => {
       const [a, b] = [batch[name]!, got[set]?.[name]];
       if (!b) throw new Fault("agreement", `output "${name}" is missing`);
@@ -37,14 +40,16 @@ export function agreement(wanted: readonly Batch[], got: readonly Batch[]): Agre
         // Infinities of a mask, and NaN of rows that are masked as a whole, in both alike.
         if (Object.is(p, q) && !Number.isFinite(p)) continue;
         if (!Number.isFinite(p - q)) throw new Fault("agreement", `output "${name}" holds ${q} where the original's holds ${p}`);
+        count++;
         product += p * q;
         left += p * p;
         right += q * q;
         apart += (p - q) ** 2;
       }
     });
-    const relative = apart === 0 ? 0 : left > 0 ? Math.sqrt(apart / left) : 1;
-    const cosine = apart === 0 ? 1 : left > 0 && right > 0 ? Math.min(1, product / Math.sqrt(left * right)) : 0;
+    if (apart <= count * negligible ** 2) return { name, cosine: 1, relative: left > 0 ? Math.min(1, Math.sqrt(apart / left)) : 0 };
+    const relative = left > 0 ? Math.sqrt(apart / left) : 1;
+    const cosine = left > 0 && right > 0 ? Math.min(1, product / Math.sqrt(left * right)) : 0;
     return { name, cosine, relative };
   });
   return {

@@ -12,7 +12,7 @@ import { Fault } from "../tensor/fault.ts";
 import { type Agreement, agreement } from "./agreement.ts";
 import { type Dtype, type DtypeName, dtypes, perChannelDefault, type Settings } from "./dtypes.ts";
 import { chunkName, copyRest, declareExternalData, filesOf, install, type ModelFolder, unfinished, writeJson } from "./folder.node.ts";
-import { inputsFor } from "./inputs.ts";
+import { inputsFor, openSizes } from "./inputs.ts";
 import { run } from "./run.node.ts";
 
 export interface ConvertOptions extends Settings {
@@ -124,17 +124,21 @@ interface Reference {
 }
 
 async function referenceOf(path: string, model: Model, session: string, folder: ModelFolder, options: ConvertOptions): Promise<Reference> {
-  try {
-    const sets = inputsFor(model, session, folder.config, options.shapes);
-    return { sets, outputs: await run(path, sets, options.threads ?? host.cores) };
-  } catch (e) {
-    if (!(e instanceof Fault)) throw e;
-    throw new Fault(
-      session,
-      `the original does not run on made-up inputs: ${e.message}; give shapes it takes with --shape, or --no-check`,
-      { cause: e },
-    );
+  let first: Fault | null = null;
+  for (const open of openSizes) {
+    try {
+      const sets = inputsFor(model, session, folder.config, options.shapes, open);
+      return { sets, outputs: await run(path, sets, options.threads ?? host.cores) };
+    } catch (e) {
+      if (!(e instanceof Fault)) throw e;
+      first ??= e;
+    }
   }
+  throw new Fault(
+    `${session}.onnx`,
+    `the original does not run on made-up inputs, which results are compared on: ${first!.message}; give shapes it takes with --shape, or --no-check`,
+    { cause: first },
+  );
 }
 
 async function make(

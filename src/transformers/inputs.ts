@@ -1,4 +1,4 @@
-/** Made-up inputs that suit a session of transformers.js: ids of the vocabulary, masks of ones, empty or zero caches. */
+/** Made-up inputs that suit a session of transformers.js: ids of the vocabulary, masks of ones, empty or zero caches and states. */
 import type { Batch } from "../data/dataset.ts";
 import type { Model, Node, Value } from "../ir/graph.ts";
 import { constantOf } from "../ir/walk.ts";
@@ -30,28 +30,33 @@ interface Sizes {
   readonly past: number;
   readonly encoder: number;
   readonly cached: boolean;
+  /** Of dimensions that nothing is known of. */
+  readonly open: number;
 }
+
+/** Sizes to try for dimensions that nothing is known of: models have least sizes, and sizes that must divide. */
+export const openSizes = [16, 32, 64, 224, 512] as const;
 
 /**
  * Sets of inputs for the session file `base`: one; for a decoder with a cache, one at its start and one with a cache; for a merged decoder one
- * for each branch. `shapes`: sizes given by hand, by input. Errors: an input of unknown rank that is in no table.
+ * for each branch. `shapes`: sizes given by hand, by input; `open`: of dimensions that nothing is known of. Errors: an input of unknown rank that is in no table.
  */
 export function inputsFor(
   model: Model,
   base: string,
   config: Config,
   shapes: Readonly<Record<string, readonly number[]>> = {},
-  seed = 0,
+  open: number = openSizes[0],
 ): readonly Batch[] {
   const names = model.graph.inputs.filter((v) => !v.data).map((v) => v.name);
   const caches = names.some((n) => /^past_(key_values|conv|ssm)|^past\b/.test(n));
-  const positions = numberIn(config, "max_position_embeddings", "n_positions", "n_ctx", "max_target_positions") ?? 64;
-  const tokens = Math.max(1, Math.min(16, positions - 1));
-  const encoder = Math.min(16, positions);
-  const start: Sizes = { tokens, past: 0, encoder, cached: false };
-  const next: Sizes = { tokens: 1, past: Math.min(4, Math.max(1, positions - 1)), encoder, cached: true };
+  const positions = numberIn(config, "max_position_embeddings", "n_positions", "n_ctx", "max_target_positions") ?? 1024;
+  const tokens = Math.max(1, Math.min(open, positions - 1));
+  const encoder = Math.min(open, positions);
+  const start: Sizes = { tokens, past: 0, encoder, cached: false, open };
+  const next: Sizes = { tokens: 1, past: Math.min(4, Math.max(1, positions - 1)), encoder, cached: true, open };
   const sets = !caches ? [start] : /with_past/.test(base) ? [next] : [start, next];
-  return sets.map((sizes, i) => oneSet(model, config, sizes, shapes, seed + i));
+  return sets.map((sizes, i) => oneSet(model, config, sizes, shapes, i));
 }
 
 function oneSet(model: Model, config: Config, sizes: Sizes, given: Readonly<Record<string, readonly number[]>>, seed: number): Batch {
@@ -79,7 +84,7 @@ function oneSet(model: Model, config: Config, sizes: Sizes, given: Readonly<Reco
       fill(() => r.below(rows));
     } else if (/position_ids$/.test(v.name)) fill((i) => past + (i % tokens));
     else if (/type_ids$/.test(v.name)) fill(() => 0);
-    else if (/^past/.test(v.name)) feeds[v.name] = zeros(dtype, shape);
+    else if (/^past|state$/.test(v.name) && !/hidden_state/.test(v.name)) feeds[v.name] = zeros(dtype, shape);
     else if (/num_logits_to_keep|cache_position/.test(v.name)) fill((i) => (v.name === "cache_position" ? past + i : 1));
     else if (isFloat(dtype)) {
       const scale = /embeds|hidden_states/.test(v.name) ? 0.5 : /input_values|audio/.test(v.name) ? 0.1 : 1;
@@ -121,12 +126,13 @@ function sizeFor(name: string, symbol: string, axis: number, config: Config, s: 
   if (/encoder_hidden_states|encoder_outputs/.test(name))
     return axis === 1 ? s.encoder : (numberIn(config, "d_model", "hidden_size", "n_embd") ?? 64);
   if (/embeds|hidden_states/.test(name) && axis === 2) return numberIn(config, "hidden_size", "d_model", "n_embd") ?? 64;
+  if (/state$/.test(name)) return 1;
   if (/^encoder_.*mask/.test(name)) return s.encoder;
   if (/mask$/.test(name)) return whole;
   if (/position_ids/.test(name)) return axis === 0 ? (/batch/.test(symbol) ? 1 : 3) : /batch/.test(symbol) ? 1 : s.tokens;
   if (/batch|num_/.test(symbol)) return 1;
   if (/past/.test(symbol)) return /\+|total/.test(symbol) ? whole : s.past;
-  return s.tokens;
+  return /seq|token|len/.test(symbol) ? s.tokens : s.open;
 }
 
 function headSize(axis: number, config: Config): number {

@@ -135,10 +135,10 @@ function tablesOf(model: Model, p: Values): Map<Value, Node[]> {
 /** Quantizes weights, each once: a layer's as the layer sees it, or as it is stored where a Gather reads it too. */
 function storing(p: Values) {
   const have = new Map<string, Stored>();
-  const add = (key: string, owner: Value, name: string, t: Tensor, how: Omit<CodesOptions, "dtype" | "reduceRange">, turned: boolean) => {
+  const add = (key: string, owner: Value, name: string, t: Tensor, how: Omit<CodesOptions, "dtype">, turned: boolean) => {
     const known = have.get(key);
     if (known) return known;
-    const c = codesOf(floatsOf(t), t.shape, { ...how, dtype: p.weights, reduceRange: p.reduceRange });
+    const c = codesOf(floatsOf(t), t.shape, { ...how, dtype: p.weights });
     const dims = how.axis === null ? [] : [c.scales.length];
     const stored: Stored = {
       codes: owner.graph.initializer(`${name}_quantized`, wrap(p.weights, t.shape, c.codes)),
@@ -159,21 +159,21 @@ function storing(p: Values) {
     /** `shared`: a scale for each row, for layers that see the table transposed. */
     table(value: Value, shared: boolean): Stored {
       const byRow = shared && p.granularity === "channel";
-      return add(`${value.graph.name}|${value.name}`, value, value.name, value.data!, { axis: byRow ? 0 : null, centred: byRow }, true);
+      // Only sums of products in integers overflow, not what is made float at once.
+      const how = { axis: byRow ? 0 : null, centred: byRow, reduceRange: shared && p.reduceRange };
+      return add(`${value.graph.name}|${value.name}`, value, value.name, value.data!, how, true);
     },
     layer(l: Layer): Stored {
       const conv = l.op === "Conv";
       const perChannel = p.granularity === "channel" || (conv && p.conv === "stored");
       const name = l.use.through.length ? `${l.weight.name}_seen` : l.weight.name;
-      // ConvInteger takes one zero point; MatMulInteger one for each column.
-      return add(
-        weightKey(l),
-        l.weight,
-        name,
-        weightOf(l),
-        { axis: perChannel ? l.axis : null, centred: conv && p.conv === "integer" },
-        false,
-      );
+      const how = {
+        axis: perChannel ? l.axis : null,
+        // ConvInteger takes one zero point; MatMulInteger one for each column.
+        centred: conv && p.conv === "integer",
+        reduceRange: p.reduceRange && !(conv && p.conv === "stored"),
+      };
+      return add(weightKey(l), l.weight, name, weightOf(l), how, false);
     },
   };
 }
