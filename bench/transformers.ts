@@ -31,7 +31,7 @@ const { results } = await convert(readFolder(join(folder, "spam")), {
   compat: false,
   current: false,
   // What the widths cost is what is measured: nothing is refused.
-  leastCosine: -1,
+  leastAgreement: -1,
 });
 env.allowRemoteModels = false;
 env.localModelPath = folder;

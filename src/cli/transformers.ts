@@ -23,7 +23,7 @@ interface Options {
   readonly compat?: true;
   readonly current?: true;
   readonly check: boolean;
-  readonly leastCosine?: number;
+  readonly leastAgreement?: number;
   readonly shape?: readonly (readonly [string, readonly number[]])[];
   readonly threads?: number;
   readonly json?: true;
@@ -50,7 +50,7 @@ const command = new Command("transformers")
   .option("--compat", "as the converter of version 3 did, where pith does otherwise")
   .option("--current", "for loaders on ONNX Runtime 1.20 and later only: no workarounds for older ones")
   .option("--no-check", "do not load the results and compare them with the original")
-  .option("--least-cosine <number>", "refuse a result whose outputs agree less (default: by dtype)", amount(-1))
+  .option("--least-agreement <number>", "refuse a result whose outputs agree less (default: by dtype)", amount(-1))
   .option("--shape <name=1x3x224x224>", "an input's shape, where it cannot be guessed (repeatable)", repeated(shape))
   .option("--threads <number>", "threads (default: all cores)", whole(1))
   .option("--json", "the results as JSON")
@@ -98,7 +98,7 @@ async function run(path: string, o: Options): Promise<void> {
     check: o.check,
     ...(o.output === undefined ? {} : { output: o.output }),
     ...(o.force ? { force: true } : {}),
-    ...(o.leastCosine === undefined ? {} : { leastCosine: o.leastCosine }),
+    ...(o.leastAgreement === undefined ? {} : { leastAgreement: o.leastAgreement }),
     ...(o.shape ? { shapes: Object.fromEntries(o.shape) } : {}),
     ...(o.threads ? { threads: o.threads } : {}),
     progress: (p) => line.show(p),

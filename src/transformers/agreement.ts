@@ -4,16 +4,21 @@ import { dtypes } from "../tensor/dtype.ts";
 import { Fault } from "../tensor/fault.ts";
 import { floatsOf, type Tensor } from "../tensor/tensor.ts";
 
-/** One output: cosine Σab/√(Σa²Σb²), and relative error √(Σ(a − b)²/Σa²). */
+/**
+ * One output: cosine Σab/√(Σa²Σb²); relative error √(Σ(a − b)²/Σa²); and the score, the lesser of the cosine and of what the error would make it
+ * between vectors of equal length, 1 − error²/2: outputs that only have another scale do not pass for equal.
+ */
 export interface OutputAgreement {
   readonly name: string;
+  readonly score: number;
   readonly cosine: number;
   readonly relative: number;
 }
 
 export interface Agreement {
   readonly outputs: readonly OutputAgreement[];
-  /** The least cosine and the largest relative error of any output. */
+  /** The least score and cosine, and the largest relative error, of any output. */
+  readonly score: number;
   readonly cosine: number;
   readonly relative: number;
 }
@@ -47,13 +52,16 @@ export function agreement(wanted: readonly Batch[], got: readonly Batch[]): Agre
         apart += (p - q) ** 2;
       }
     });
-    if (apart <= count * negligible ** 2) return { name, cosine: 1, relative: left > 0 ? Math.min(1, Math.sqrt(apart / left)) : 0 };
+    if (apart <= count * negligible ** 2) {
+      return { name, score: 1, cosine: 1, relative: left > 0 ? Math.min(1, Math.sqrt(apart / left)) : 0 };
+    }
     const relative = left > 0 ? Math.sqrt(apart / left) : 1;
     const cosine = left > 0 && right > 0 ? Math.min(1, product / Math.sqrt(left * right)) : 0;
-    return { name, cosine, relative };
+    return { name, score: Math.min(cosine, 1 - relative ** 2 / 2), cosine, relative };
   });
   return {
     outputs,
+    score: Math.min(1, ...outputs.map((o) => o.score)),
     cosine: Math.min(1, ...outputs.map((o) => o.cosine)),
     relative: Math.max(0, ...outputs.map((o) => o.relative)),
   };

@@ -23,8 +23,8 @@ export interface ConvertOptions extends Settings {
   readonly force?: boolean;
   /** Load and compare each result (default), or not. */
   readonly check?: boolean;
-  /** Least cosine of any output; default: the dtype's own. */
-  readonly leastCosine?: number;
+  /** Least score of any output (see {@link agreement}); default: the dtype's own. */
+  readonly leastAgreement?: number;
   /** Shapes of inputs that cannot be guessed, by name. */
   readonly shapes?: Readonly<Record<string, readonly number[]>>;
   readonly threads?: number;
@@ -95,8 +95,8 @@ export async function convert(folder: ModelFolder, options: ConvertOptions): Pro
         let agreed: Agreement | null = null;
         if (reference) {
           agreed = agreement(reference.outputs, await run(part, reference.sets, options.threads ?? host.cores));
-          const least = options.leastCosine ?? dtypes[dtype].cosine;
-          if (agreed.cosine < least) throw new Fault(file, disagrees(agreed, least));
+          const least = options.leastAgreement ?? dtypes[dtype].agreement;
+          if (agreed.score < least) throw new Fault(file, disagrees(agreed, least));
         }
         const bytes = fileBytes(part);
         const pieces = filesOf(work, file).length - 1;
@@ -162,9 +162,9 @@ async function make(
 }
 
 function disagrees({ outputs }: Agreement, least: number): string {
-  const worst = outputs.reduce((a, b) => (b.cosine < a.cosine ? b : a));
+  const worst = outputs.reduce((a, b) => (b.score < a.score ? b : a));
   const figure = (x: number) => Number(x.toPrecision(3));
-  return `is too far from the original: output "${worst.name}" has the cosine ${figure(worst.cosine)} (at least ${least} is asked for; --least-cosine changes that), relative error ${figure(worst.relative)}`;
+  return `is too far from the original: output "${worst.name}" agrees to ${figure(worst.score)} (cosine ${figure(worst.cosine)}, relative error ${figure(100 * worst.relative)} %), and ${least} is asked for (--least-agreement changes that)`;
 }
 
 /** quantize_config.json, with the keys of the converter of transformers.js 3; modes written earlier stay named. */

@@ -1,5 +1,6 @@
 /** The dtypes that transformers.js loads: file suffixes, and how each is made. */
 import { half, integerOps } from "../techniques/index.ts";
+import { transformersBlockList } from "../techniques/quantize/halfops.ts";
 import type { Step } from "../techniques/technique.ts";
 
 /** How weights are quantized, beside the dtype; null: the dtype's own. */
@@ -33,8 +34,8 @@ export interface Dtype {
   readonly suffix: string;
   readonly doc: string;
   readonly steps: (settings: Settings, facts: Facts) => readonly Step[];
-  /** Least cosine between the original's outputs and the result's, at which it is accepted. */
-  readonly cosine: number;
+  /** Least agreement of the result's outputs with the original's (a cosine that lengths count in), at which it is accepted. */
+  readonly agreement: number;
   readonly remark?: string;
 }
 
@@ -70,25 +71,31 @@ function eightBits(weights: (s: Settings, f: Facts) => "int8" | "uint8"): Dtype[
   ];
 }
 
-/** The ops that older runtimes lack in 16 bits stay float32, and weights are bounded, unless the loader is current. */
-const sixteenBits: Dtype["steps"] = (s) => [half({ compat: s.current ? "none" : "transformers", blockOps: s.blockedOps.join(",") })];
+/** The ops that older runtimes lack in 16 bits stay float32, unless the loader is current. */
+const sixteenBits: Dtype["steps"] = (s) => [
+  half({
+    ...(s.compat ? { compat: "transformers" } : {}),
+    blockOps: [...(s.current ? [] : transformersBlockList), ...s.blockedOps].join(","),
+  }),
+];
 
 export const dtypes = {
-  fp16: { suffix: "_fp16", doc: "16-bit floats inside, float32 inputs and outputs", steps: sixteenBits, cosine: 0.999 },
+  fp16: { suffix: "_fp16", doc: "16-bit floats inside, float32 inputs and outputs", steps: sixteenBits, agreement: 0.999 },
   q8: {
     suffix: "_quantized",
     doc: "8-bit weights, integer MatMul; signed unless the model has ops that need unsigned ones on older runtimes",
     steps: eightBits((s, f) => (!s.current && unsignedFor.some((o) => f.ops.has(o)) ? "uint8" : "int8")),
-    cosine: 0.9,
+    agreement: 0.9,
   },
-  int8: { suffix: "_int8", doc: "8-bit signed weights, integer MatMul", steps: eightBits(() => "int8"), cosine: 0.9 },
-  uint8: { suffix: "_uint8", doc: "8-bit unsigned weights, integer MatMul", steps: eightBits(() => "uint8"), cosine: 0.9 },
+  int8: { suffix: "_int8", doc: "8-bit signed weights, integer MatMul", steps: eightBits(() => "int8"), agreement: 0.9 },
+  uint8: { suffix: "_uint8", doc: "8-bit unsigned weights, integer MatMul", steps: eightBits(() => "uint8"), agreement: 0.9 },
 } as const satisfies Record<string, Dtype>;
 
 export type DtypeName = keyof typeof dtypes;
 
 /** What `compat` changes back, for help and README. */
 export const differences = [
+  "fp16, q4f16: weights beyond 1e4 are clamped, which ruins BatchNormalizations with large variances (pith keeps in float32 what 16 bits cannot hold)",
   "q8, int8, uint8: Convs become ConvInteger (4–8 times slower than float; pith stores their weights in 8 bits and computes in float)",
   "q8, int8, uint8: Gemm stays float; weights that 8 bits change by more than 20 % are quantized all the same",
 ] as const;

@@ -3,12 +3,17 @@ import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { AutoModelForCausalLM, env, Tensor } from "@huggingface/transformers";
 import { describe, expect, test } from "vitest";
-import type { Model } from "../../src/ir/graph.ts";
+import { type Model, newModel } from "../../src/ir/graph.ts";
 import { allGraphs, allNodes } from "../../src/ir/walk.ts";
 import { load, save } from "../../src/onnx/file.ts";
+import { random } from "../../src/tensor/random.ts";
+import { tensor } from "../../src/tensor/tensor.ts";
+import { agreement } from "../../src/transformers/agreement.ts";
 import { type ConvertOptions, convert } from "../../src/transformers/convert.node.ts";
 import { type DtypeName, dtypes } from "../../src/transformers/dtypes.ts";
 import { readFolder } from "../../src/transformers/folder.node.ts";
+import { inputsFor } from "../../src/transformers/inputs.ts";
+import { inProcess, run } from "../../src/transformers/run.node.ts";
 import { config, mergedDecoder, sizes } from "./decoder.ts";
 
 const names = Object.keys(dtypes) as DtypeName[];
@@ -111,11 +116,33 @@ test("files that are there stay unless they are to be replaced, and nothing else
 
 test("a dtype that does not agree is not written and named; the others are", async () => {
   const folder = folderOf({ decoder_model_merged: mergedDecoder() });
-  const { results } = await convert(readFolder(folder), { ...defaults, dtypes: ["q8", "uint8"], leastCosine: 1.1 });
+  const { results } = await convert(readFolder(folder), { ...defaults, dtypes: ["q8", "uint8"], leastAgreement: 1.1 });
   expect(results.slice(1).map((r) => r.error)).toEqual(
-    [0, 1].map(() => expect.stringMatching(/too far from the original: output ".+" has the cosine/)),
+    [0, 1].map(() => expect.stringMatching(/too far from the original: output ".+" agrees to/)),
   );
   expect(readdirSync(join(folder, "onnx"))).toEqual(["decoder_model_merged.onnx"]);
+});
+
+test("fp16: a variance beyond 1e4 is no weight to clamp; with compat, which clamps it, the file is refused", async () => {
+  const model = newModel("norm", 17);
+  const { graph } = model;
+  const x = graph.input("pixel_values", "float32", [1, 4, 32]);
+  const vector = (name: string, value: number) => graph.initializer(name, tensor("float32", [4], [value, value, value, value]));
+  const w = random(1, "w").fillNormal(new Float32Array(32 * 64), 500);
+  const scaled = graph.append("MatMul", [x, graph.initializer("w", tensor("float32", [32, 64], w))], { name: "scaled" }).outputs[0]!;
+  const parts = [vector("scale", 1), vector("bias", 0), vector("mean", 0), vector("variance", 9e7)];
+  const norm = graph.append("BatchNormalization", [scaled, ...parts], { name: "norm" }).outputs[0]!;
+  const y = graph.append("Tanh", [norm], { name: "y" }).outputs[0]!;
+  y.type = { dtype: "float32", shape: [1, 4, 64] };
+  graph.addOutput(y);
+  const folder = folderOf({ model });
+  const { results } = await convert(readFolder(folder), { ...defaults, dtypes: ["fp16"] });
+  expect(results[1]!.error).toBeNull();
+  expect(results[1]!.notes.join("\n")).toMatch(/stay float32: .*variance.*beyond the range/);
+  const theirs = await convert(readFolder(folder), { ...defaults, dtypes: ["fp16"], compat: true, force: true });
+  expect(theirs.results[1]!.error).toMatch(/too far from the original/);
+  // What was there before stays.
+  expect(readdirSync(join(folder, "onnx"))).toContain("model_fp16.onnx");
 });
 
 test("external data in pieces, declared in config.json under the names that the loader asks for", async () => {
@@ -157,4 +184,31 @@ test("a folder that is none says what one is", () => {
   writeFileSync(join(empty, "config.json"), "{}");
   writeFileSync(join(empty, "model.onnx"), "");
   expect(() => readFolder(empty)).toThrow(/holds no session files.*move model.onnx into/);
+});
+
+test("a large file runs in a process of its own, with the same outputs; what the runtime says comes back", async () => {
+  const folder = folderOf({ model: mergedDecoder() });
+  const path = join(folder, "onnx/model.onnx");
+  const sets = inputsFor(load(path), "model", config);
+  expect(sets.map((s) => Number(s.use_cache_branch!.data instanceof Uint8Array && s.use_cache_branch!.data[0]))).toEqual([0, 1]);
+  const [here, there] = [await run(path, sets, 1), await inProcess({ path, sets, threads: 1 })];
+  expect(agreement(here, there).relative).toBe(0);
+  writeFileSync(path, "no model");
+  await expect(inProcess({ path, sets, threads: 1 })).rejects.toThrow(/session: /);
+});
+
+describe("agreement", () => {
+  const batch = (...values: readonly number[]) => [{ y: tensor("float32", [values.length], values) }];
+  test("is a cosine that lengths count in", () => {
+    expect(agreement(batch(3, 4), batch(3, 4))).toMatchObject({ score: 1, relative: 0 });
+    expect(agreement(batch(1, 0), batch(0, 1)).score).toBeCloseTo(0);
+    const scaled = agreement(batch(3, 4), batch(6, 8));
+    expect(scaled).toMatchObject({ cosine: 1, relative: 1, score: 0.5 });
+  });
+  test("takes differences next to nothing as none, and refuses NaN and other shapes by name", () => {
+    expect(agreement(batch(1e-12, 0), batch(0, 1e-9)).score).toBe(1);
+    expect(() => agreement(batch(1, 2), batch(1, Number.NaN))).toThrow('output "y" holds NaN where the original\'s holds 2');
+    expect(() => agreement(batch(1, 2), batch(1))).toThrow('output "y" has the shape [1]; the original\'s has [2]');
+    expect(agreement(batch(-Infinity, 2), batch(-Infinity, 2)).score).toBe(1);
+  });
 });
