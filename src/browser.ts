@@ -17,7 +17,7 @@ export { printGraph, printModel } from "./ir/print.ts";
 export { type Selector, select } from "./ir/select.ts";
 export type { Finding } from "./lint/finding.ts";
 export { lint, targets } from "./lint/lint.ts";
-export { accuracy, change, type Evaluation, evaluate, type Metric, mse as mseMetric } from "./measure/accuracy.ts";
+export { accuracy, change, type Evaluation, evaluate, type Metric, mse as mseMetric, perplexity } from "./measure/accuracy.ts";
 export { characterError, ctcGreedy, encodeText } from "./measure/ctc.ts";
 export { fidelity } from "./measure/fidelity.ts";
 export { latency } from "./measure/latency.ts";

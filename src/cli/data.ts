@@ -4,10 +4,11 @@ import { type Command, Option } from "commander";
 import type { Dataset } from "../data/dataset.ts";
 import { type Fit, fits } from "../data/images.node.ts";
 import { openData } from "../data/open.node.ts";
-import { called, declare, text } from "../data/params.ts";
+import { called, declare, int, text } from "../data/params.ts";
 import { preprocess, preprocessing } from "../data/preprocess.ts";
 import type { Model } from "../ir/graph.ts";
-import { accuracy, type Metric, mse } from "../measure/accuracy.ts";
+import { accuracy, type Metric, mse, perplexity } from "../measure/accuracy.ts";
+import { characterError } from "../measure/ctc.ts";
 import { Fault } from "../tensor/fault.ts";
 import { parser, repeated, whole } from "./usage.ts";
 
@@ -89,6 +90,21 @@ export function dataName(path: string): string {
 
 const metrics = {
   accuracy: declare("accuracy", "top-1 accuracy", { labels: text("labels", { doc: "the array of class numbers" }) }, accuracy),
+  perplexity: declare(
+    "perplexity",
+    "exp of the mean cross-entropy",
+    { labels: text("labels", { doc: "the array of class numbers" }) },
+    perplexity,
+  ),
+  characterError: declare(
+    "characterError",
+    "character error rate of a text recognizer (CTC)",
+    {
+      labels: text("labels", { doc: "the array of classes, padded with -100" }),
+      blank: int(0, { min: 0, doc: "the class that writes nothing" }),
+    },
+    characterError,
+  ),
   mse: declare("mse", "mean squared error", { targets: text("targets", { doc: "the array of targets" }) }, mse),
 };
 
@@ -96,7 +112,7 @@ const metrics = {
 export function withMetric(command: Command): Command {
   return command.option(
     "--metric <call>",
-    "accuracy, accuracy:labels=y or mse:targets=t (default: accuracy where there are labels)",
+    "accuracy, accuracy:labels=y, perplexity, characterError or mse:targets=t (default: accuracy where there are labels)",
     parser((call) => called<Metric>("metric", metrics, call)),
   );
 }

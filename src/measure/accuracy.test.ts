@@ -4,7 +4,7 @@ import { newModel, type Value } from "../ir/graph.ts";
 import { Build } from "../ops/build.ts";
 import { random } from "../tensor/random.ts";
 import { tensor } from "../tensor/tensor.ts";
-import { accuracy, argmax, change, evaluate, type Metric, mse } from "./accuracy.ts";
+import { accuracy, argmax, change, evaluate, type Metric, mse, perplexity } from "./accuracy.ts";
 import { fidelity } from "./fidelity.ts";
 
 /** y = x · factor, so that labels and outputs are what the test says. */
@@ -161,4 +161,25 @@ test("agreement is about the first output only: classes, integers, or nothing", 
   expect((await by((b, x) => b.op("ArgMax", [x], { axis: 1 })))!.value).toBe(0);
   expect((await by((b, x) => b.op("ArgMax", [b.op("Abs", [x])], { axis: 1 })))!.value).toBe(100);
   expect(await by((b, x) => b.op("ReduceSum", [x]))).toBeUndefined();
+});
+
+test("perplexity is exp of the mean of −log softmax at the labels, its change that of the figure", async () => {
+  const [even, sharp] = [await evaluate(scaled(0), data, perplexity()), await evaluate(scaled(1), data, perplexity())];
+  expect(even.measurement.value).toBeCloseTo(3, 12);
+  let sum = 0;
+  for (let i = 0; i < n; i++) {
+    const row = Array.from(xs.subarray(3 * i, 3 * i + 3));
+    sum -= Math.log(Math.exp(row[labels[i]!]!) / row.reduce((a, x) => a + Math.exp(x), 0));
+  }
+  const { value, interval } = sharp.measurement;
+  expect(value).toBeCloseTo(Math.exp(sum / n), 5);
+  expect(interval![0]).toBeLessThan(value);
+  expect(interval![1]).toBeGreaterThan(value);
+  const d = change(even, sharp);
+  expect(d.value).toBeCloseTo(value - 3, 5);
+  expect(d.interval![0]).toBeLessThan(d.value);
+  expect(d.interval![1]).toBeGreaterThan(d.value);
+  await expect(
+    evaluate(scaled(1), fromArrays({ x: data.take([0])["x"]!, labels: tensor("int64", [1], [3]) }), perplexity()),
+  ).rejects.toThrow("label 3 is out of range; the model has the classes 0 … 2");
 });

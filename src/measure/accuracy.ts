@@ -22,6 +22,8 @@ export interface Metric {
   /** "%" for proportions: scores are 0 or 1 and the figure is 100 times their mean. */
   readonly unit: string;
   readonly better: "higher" | "lower";
+  /** The figure is this (a rising function) of Σ scores / Σ weights; default: that itself. */
+  readonly figure?: (mean: number) => number;
   /** Arrays of the dataset it reads besides the model's inputs. */
   readonly targets: readonly string[];
   /** `outputs`: the model's tensor outputs in order; `batch`: every array of the dataset for the same examples. */
@@ -44,25 +46,17 @@ export function accuracy(options: { labels?: string } = {}): Metric {
     better: "higher",
     targets: [name],
     score(outputs, batch) {
-      const labels = batch[name]!;
-      if (labels.strings || isFloat(labels.dtype)) throw new Fault("accuracy", `"${name}" must be integers; got ${labels.dtype}`);
       const output = first("accuracy", outputs);
-      const direct = !isFloat(output.dtype) && sizeOf(output.shape) === sizeOf(labels.shape);
+      const wanted = labelsFor("accuracy", name, output, batch);
+      const direct = !isFloat(output.dtype) && sizeOf(output.shape) === wanted.length;
       const classes = direct ? Infinity : (output.shape.at(-1) ?? 0);
       const predicted = direct ? numbersOf(output) : argmax(output);
-      const wanted = numbersOf(labels);
-      if (wanted.length !== predicted.length)
-        throw new Fault(
-          "accuracy",
-          `"${name}" has the shape [${labels.shape}]; the output's [${output.shape}] wants [${output.shape.slice(0, -1)}]`,
-        );
       if (classes < 2) throw new Fault("accuracy", `the output's last axis holds ${classes} class; at least two were expected`);
       const scores: number[] = [];
       for (let i = 0; i < wanted.length; i++) {
         const label = wanted[i]!;
         if (label === ignored) continue;
-        if (!(label >= 0 && label < classes))
-          throw new Fault("accuracy", `label ${label} is out of range; the model has the classes 0 … ${classes - 1}`);
+        inside("accuracy", label, classes);
         scores.push(predicted[i] === label ? 1 : 0);
       }
       return { scores };
@@ -120,6 +114,56 @@ export function mse(options: { targets?: string } = {}): Metric {
   };
 }
 
+/**
+ * exp of the mean of −log softmax(logits)[label] in the natural logarithm: how many classes the model hesitates between. Logits along the
+ * last axis of the first output, against integer `labels` of its shape without that axis (each position of a sequence counts; −100 is left
+ * out). Errors: labels of another shape, or outside the classes.
+ */
+export function perplexity(options: { labels?: string } = {}): Metric {
+  const name = options.labels ?? "labels";
+  return {
+    metric: "perplexity",
+    unit: "",
+    better: "lower",
+    figure: Math.exp,
+    targets: [name],
+    score(outputs, batch) {
+      const output = first("perplexity", outputs);
+      const labels = labelsFor("perplexity", name, output, batch);
+      const classes = output.shape.at(-1)!;
+      const logits = floatsOf(output);
+      const scores: number[] = [];
+      for (let i = 0; i < labels.length; i++) {
+        const label = labels[i]!;
+        if (label === ignored) continue;
+        inside("perplexity", label, classes);
+        const row = logits.subarray(i * classes, (i + 1) * classes);
+        const most = row.reduce((a, x) => Math.max(a, x), -Infinity);
+        scores.push(most + Math.log(row.reduce((a, x) => a + Math.exp(x - most), 0)) - row[label]!);
+      }
+      return { scores };
+    },
+  };
+}
+
+/** Integer labels, one for each row of the output's last axis. */
+function labelsFor(where: string, name: string, output: Tensor, batch: Batch): ArrayLike<number> {
+  const labels = batch[name]!;
+  if (labels.strings || isFloat(labels.dtype)) throw new Fault(where, `"${name}" must be integers; got ${labels.dtype}`);
+  const direct = !isFloat(output.dtype) && sizeOf(output.shape) === sizeOf(labels.shape);
+  if (!direct && sizeOf(labels.shape) !== sizeOf(output.shape.slice(0, -1)))
+    throw new Fault(
+      where,
+      `"${name}" has the shape [${labels.shape}]; the output's [${output.shape}] wants [${output.shape.slice(0, -1)}]`,
+    );
+  return numbersOf(labels);
+}
+
+function inside(where: string, label: number, classes: number): void {
+  if (!(label >= 0 && label < classes))
+    throw new Fault(where, `label ${label} is out of range; the model has the classes 0 … ${classes - 1}`);
+}
+
 function first(where: string, outputs: readonly Tensor[]): Tensor {
   const t = outputs[0];
   if (!t || t.strings || dtypes[t.dtype].kind === "c")
@@ -161,13 +205,14 @@ function summarize(metric: Metric, scores: Float64Array, weights: Float64Array |
   const scale = metric.unit === "%" ? 100 : 1;
   const { value, interval } = scores.some((s) => s < 0) ? ratio(scores, weights) : positiveRatio(scores, weights);
   const range = isProportion(metric, weights) ? wilson(Math.round(value * n), n) : interval;
+  const figure = metric.figure ?? ((mean) => mean * scale);
   return {
     measurement: {
       metric: metric.metric,
-      value: value * scale,
+      value: figure(value),
       unit: metric.unit,
       n,
-      interval: range && [range[0] * scale, range[1] * scale],
+      interval: range && [figure(range[0]), figure(range[1])],
     },
     metric,
     scores,
@@ -195,11 +240,15 @@ export function change(reference: Evaluation, other: Evaluation): Measurement {
   const { value, interval } = isProportion(metric, weights)
     ? pairedProportions(differences.filter((d) => d > 0).length, differences.filter((d) => d < 0).length, n)
     : ratio(differences, weights);
+  // Of a figure that is no mean: what the difference of the means does to the reference's figure.
+  const { figure } = metric;
+  const mean = figure ? ratio(scores, weights).value : 0;
+  const by = figure ? (d: number) => figure(mean + d) - figure(mean) : (d: number) => d * scale;
   return {
     metric: `${metric.metric}Change`,
-    value: value * scale,
+    value: by(value),
     unit: metric.unit === "%" ? "points" : metric.unit,
     n,
-    interval: interval && [interval[0] * scale, interval[1] * scale],
+    interval: interval && [by(interval[0]), by(interval[1])],
   };
 }
