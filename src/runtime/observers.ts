@@ -37,6 +37,30 @@ export const minMax: Observer<Range> = {
   },
 };
 
+/** A range that is an average of examples' ranges. */
+export interface AverageRange extends Range {
+  /** Examples (updates) averaged. */
+  readonly updates: number;
+}
+
+/**
+ * The average of the smallest and of the largest element over updates: with `constant` c a moving one, a ← a + c·(x − a) from the first
+ * on (ONNX Runtime's `moving_average`), else the mean of all (NNCF's `mean_min_max`). Errors: NaN.
+ */
+export function averageRange(options: { constant?: number } = {}): Observer<AverageRange> {
+  return {
+    init: () => ({ min: Infinity, max: -Infinity, n: 0, updates: 0 }),
+    update(s, x) {
+      const r = rangeOf(numbersOf(x));
+      if (r.n === 0) return s;
+      const updates = s.updates + 1;
+      const c = options.constant ?? 1 / updates;
+      const next = (a: number, b: number) => (s.updates ? a + c * (b - a) : b);
+      return { min: next(s.min, r.min), max: next(s.max, r.max), n: s.n + r.n, updates };
+    },
+  };
+}
+
 /** Counts on a grid: bin i holds the elements in [(start + i)·2^exponent, (start + i + 1)·2^exponent). */
 export interface Histogram extends Range {
   readonly counts: Float64Array;

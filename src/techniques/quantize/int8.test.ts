@@ -372,6 +372,18 @@ describe("settings", () => {
     expect(narrow).toBeLessThan(8 / 255);
   });
 
+  test.each(["movingAverage", "mean", "entropy", "mse"] as const)("calibration by %s, on inputs of any length", async (calibration) => {
+    const model = net(["n", "length", 4], (b, v, c) => b.matmul(v, c("w", normal("w", [4, 4]))));
+    const feeds = Array.from({ length: 20 }, (_, i) => ({ x: normal(`f${i}`, [1, 100 + 70 * i, 4]) }));
+    const spike = tensor("float32", [1, 1, 4], [40, 0, 0, 0]);
+    const { model: small } = await apply(model, { mode: "static", maxError: 100, calibration }, fromFeeds([...feeds, { x: spike }]));
+    const range = 255 * numbersOf(stored(small, "int8/x/scale"))[0]!;
+    expect(range).toBeGreaterThan(5);
+    expect(range).toBeLessThan(calibration === "mse" ? 42 : 25);
+    const [a, b] = [floatsOf(await run(small, feeds[3]!)), floatsOf(await run(model, feeds[3]!))];
+    expect(distance(a, b)).toBeLessThan(0.06);
+  });
+
   test("a bias far beyond its weights keeps its value", async () => {
     const model = net(["n", 3, 8, 8], (b, v, c) =>
       b.op("Conv", [v, c("w", normal("w", [2, 3, 1, 1], 1e-7)), c("b", tensor("float32", [2], [300, -300]))]),

@@ -8,13 +8,14 @@ import { fuse } from "../../transform/fuse.ts";
 import { upgrade } from "../../transform/upgrade.ts";
 import { raiseIrVersion } from "../../transform/weights.ts";
 import { type Context, defineTechnique } from "../technique.ts";
+import { calibrate, methods } from "./calibration.ts";
 import { planChain } from "./chain.ts";
 import { quantizeDynamically } from "./dynamic.ts";
 import { errorsOf, onDecidedScales, onRunningScales } from "./error.ts";
 import { asGemms, plainGemm } from "./gemm.ts";
 import { type Found, type Layer, layersOf, leave } from "./layers.ts";
 import { sampled, shapes } from "./sample.ts";
-import { calibrate, decide, quantizeStatically } from "./static.ts";
+import { decide, quantizeStatically } from "./static.ts";
 import { dropFloats, dropUnused, readInitializers, storeWeights } from "./store.ts";
 
 const params = {
@@ -23,7 +24,9 @@ const params = {
   }),
   granularity: choice(["channel", "tensor"], { doc: "a weight scale for each output channel, or one for the tensor" }),
   activations: choice(["asymmetric", "symmetric"], { doc: "static: ranges as they are, or centred on zero" }),
-  calibration: choice(["minmax", "percentile"], { doc: "static: the whole range seen, or without the outermost elements" }),
+  calibration: choice(methods, {
+    doc: "static, how the data decide a range. minmax: the whole range seen; movingAverage, mean: averages of the examples' ranges; percentile: without the outermost elements; entropy: the least information lost; mse: the least squared error",
+  }),
   percentile: number(99.999, {
     min: 50,
     max: 100,
@@ -177,11 +180,12 @@ async function statically(
   const options = {
     ...p,
     symmetric: p.activations === "symmetric",
+    activationType: cpu ? ("uint8" as const) : ("int8" as const),
     threads: context.threads,
     progress: (step: number, of: number) => context.progress({ what: "calibration", step, of }),
   };
   const plan = planChain(model.graph, layers, cpu);
-  const ranges = await calibrate(model, plan, data, options);
+  const ranges = await calibrate(model, new Set([...plan.values.keys(), ...plan.values.values()]), data, options);
   let q = decide(layers, plan, ranges, options);
   const good = accepted(layers, await errorsOf(model, q.weights, sampled(data, 64), context.threads, onDecidedScales(q)), p, left);
   if (good.length < layers.length) {

@@ -16,13 +16,30 @@ describe("scale and zero point", () => {
       expect(a.zeroPoint).toBe(0);
       if (result[0] !== 1) expect(a.scale).toBe(Math.fround(Math.fround(max) / 255));
     } else {
-      expect([a.scale, a.zeroPoint]).toEqual(dtype === "uint8" && symmetric && result[0] === 1 ? [1, 128] : result);
+      expect([a.scale, a.zeroPoint]).toEqual(result);
     }
     const [least, most] = representable(a);
     if (result[0] !== 1) {
       expect(least).toBeLessThanOrEqual(Math.min(min, 0) + a.scale / 2 + 1e-6 * Math.abs(min));
       expect(most).toBeGreaterThanOrEqual(Math.max(max, 0) - a.scale / 2 - 1e-6 * Math.abs(max));
     }
+  });
+  // Cases of ONNX Runtime's own test of compute_scale_zp.
+  test.each([
+    [-1, 2, "int8", true, 0, 2 / 127],
+    [-1, 2, "uint8", true, 128, 4 / 255],
+    [-1, 2, "uint8", false, 85, 3 / 255],
+    [1, -1, "uint8", true, 0, 1],
+    [1, -1, "int8", true, 0, 1],
+    [-1.1754944e-39, 1.1754944e-39, "uint8", true, 0, 1],
+    [-1.1754944e-39, 0, "uint8", false, 0, 1],
+  ] as const)("%f … %f as %s, symmetric %s", (min, max, dtype, symmetric, zeroPoint, scale) => {
+    expect(affine({ min, max }, dtype, symmetric)).toEqual({ dtype, zeroPoint, scale: Math.fround(scale) });
+  });
+  test("a least width", () => {
+    const nothing = { min: 0, max: 0 };
+    expect(affine(nothing, "uint8", false, 1e-4)).toEqual({ dtype: "uint8", zeroPoint: 0, scale: Math.fround(1e-4 / 255) });
+    expect(affine(nothing, "int8", true, 1e-4)).toEqual({ dtype: "int8", zeroPoint: 0, scale: Math.fround(1e-4 / 127) });
   });
   test("a range nobody saw", () => {
     expect(affine({ min: Infinity, max: -Infinity }, "uint8", false)).toEqual({ dtype: "uint8", scale: 1, zeroPoint: 0 });

@@ -3,12 +3,27 @@ import { roundEven } from "../../tensor/dtype.ts";
 
 export type Int8 = "uint8" | "int8";
 
+/** Types of codes. */
+export type IntType = Int8 | "uint16" | "int16";
+
 /** Scale and zero point of one tensor. */
 export interface Affine {
-  readonly dtype: Int8;
+  readonly dtype: IntType;
   /** Exactly representable in float32. */
   readonly scale: number;
   readonly zeroPoint: number;
+}
+
+const bitsOf = (dtype: IntType) => (dtype.endsWith("16") ? 16 : 8);
+
+/** Number of codes. */
+export const levelsOf = (dtype: IntType): number => 2 ** bitsOf(dtype);
+
+/** Lowest and highest code; symmetric signed codes leave out the lowest, so that both sides reach as far. */
+export function codesOf(dtype: IntType, symmetric = false): [min: number, max: number] {
+  const levels = levelsOf(dtype);
+  if (dtype.startsWith("u")) return [0, levels - 1];
+  return [symmetric ? 1 - levels / 2 : -levels / 2, levels / 2 - 1];
 }
 
 /** Lowest and highest code of symmetric int8 weights. Seven bits where pairs of products would overflow 16 bits (AVX2 without VNNI). */
@@ -23,27 +38,29 @@ const tiny = 1.1754943508222875e-38;
  * Scale and zero point for a range of real numbers, which is first widened to hold 0 (so that padding and Relu stay exact).
  * Asymmetric: scale = (max − min)/(qmax − qmin), zeroPoint = round(qmin − min/scale).
  * Symmetric: max = −min = the larger magnitude; int8 then uses −127 … 127 with zero point 0, and uint8 the zero point 128, or 0 (with the
- * whole 0 … max) where nothing is negative. An empty range gives scale 1.
+ * whole 0 … max) where nothing is negative. An empty range gives scale 1 and zero point 0, unless `atLeast` gives it a width: max is then
+ * at least min + atLeast (ONNX Runtime's MinimumRealRange).
  */
-export function affine(range: { readonly min: number; readonly max: number }, dtype: Int8, symmetric: boolean): Affine {
+export function affine(range: { readonly min: number; readonly max: number }, dtype: IntType, symmetric: boolean, atLeast = 0): Affine {
   let [min, max] = [Math.min(range.min, 0), Math.max(range.max, 0)];
   if (!Number.isFinite(min) || !Number.isFinite(max)) [min, max] = [0, 0];
-  const unsigned = dtype === "uint8";
+  if (max - min < atLeast) max = Math.fround(min + atLeast);
+  const unsigned = dtype.startsWith("u");
   const centred = symmetric && !(unsigned && min >= 0);
   if (centred) {
     max = Math.max(-min, max);
     min = -max;
   }
-  const [qmin, qmax] = unsigned ? [0, 255] : symmetric ? [-127, 127] : [-128, 127];
+  const [qmin, qmax] = codesOf(dtype, symmetric);
   const scale = Math.fround(max - min) / (qmax - qmin);
-  if (!(scale >= tiny)) return { dtype, scale: 1, zeroPoint: centred && unsigned ? 128 : 0 };
+  if (!(scale >= tiny)) return { dtype, scale: 1, zeroPoint: 0 };
   const zeroPoint = centred ? roundEven((qmin + qmax) / 2) : roundEven(qmin - min / scale);
   return { dtype, scale: Math.fround(scale), zeroPoint: zeroPoint + 0 };
 }
 
 /** The real numbers the lowest and the highest code stand for. */
 export function representable(a: Affine): [min: number, max: number] {
-  const [qmin, qmax] = a.dtype === "uint8" ? [0, 255] : [-128, 127];
+  const [qmin, qmax] = codesOf(a.dtype);
   return [a.scale * (qmin - a.zeroPoint), a.scale * (qmax - a.zeroPoint)];
 }
 

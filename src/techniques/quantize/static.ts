@@ -1,10 +1,7 @@
 /** Static quantization: ranges from calibration data, QuantizeLinear/DequantizeLinear pairs where the runtime fuses them into integer kernels. */
-import type { Dataset } from "../../data/dataset.ts";
 import { type Model, produce, type Value } from "../../ir/graph.ts";
-
 import { Build } from "../../ops/build.ts";
-import { observe } from "../../runtime/observe.ts";
-import { histogram, minMax, percentile, type Range } from "../../runtime/observers.ts";
+import type { Range } from "../../runtime/observers.ts";
 import { type Plan, type Tail, tailOf } from "./chain.ts";
 import { inputOf, type Layer, outputOf } from "./layers.ts";
 import { quantizedLayer, roundTrip } from "./qdq.ts";
@@ -16,11 +13,6 @@ export interface StaticOptions {
   readonly symmetric: boolean;
   readonly reduceRange: boolean;
   readonly target: "cpu" | "tensorrt";
-  readonly calibration: "minmax" | "percentile";
-  /** Share of elements inside the range, percent. */
-  readonly percentile: number;
-  readonly threads: number;
-  readonly progress?: (done: number, of: number) => void;
 }
 
 /** How the layers will be spelled: decided, with every number it takes. */
@@ -30,16 +22,6 @@ export interface Quantized {
   readonly affines: ReadonlyMap<Value, Affine>;
   readonly weights: ReadonlyMap<Layer, StoredWeight>;
   readonly integerBias: boolean;
-}
-
-/** The ranges of all values a plan quantizes, in one pass over the data. */
-export async function calibrate(model: Model, plan: Plan, data: Dataset, o: StaticOptions): Promise<Map<Value, Range>> {
-  const values = new Set([...plan.values.keys(), ...plan.values.values()]);
-  const options = { threads: o.threads, ...(o.progress ? { progress: o.progress } : {}) };
-  if (o.calibration === "minmax") return observe(model, values, data, minMax, options);
-  const seen = await observe(model, values, data, histogram(), options);
-  const outside = (1 - o.percentile / 100) / 2;
-  return new Map([...seen].map(([v, h]) => [v, h.n ? { n: h.n, min: percentile(h, outside), max: percentile(h, 1 - outside) } : h]));
 }
 
 /** Decides scales and zero points, and stores the quantized weights in the model. */
