@@ -7,6 +7,7 @@ import {
   type Dataset,
   fit,
   fromArrays,
+  half,
   int8,
   lenet300,
   type Model,
@@ -64,6 +65,11 @@ export const checks: Record<string, Check> = {
   async "static int8"(bytes) {
     const calibration = examples();
     const { model } = await compress(readModel(bytes), [int8({ mode: "static" })], { calibration, measure: null, threads: 1 });
+    return { ...(await outputs(model)), bytes: writeModel(model).byteLength };
+  },
+  async half(bytes) {
+    const calibration = examples();
+    const { model } = await compress(readModel(bytes), [half()], { calibration, measure: null, threads: 1 });
     return { ...(await outputs(model)), bytes: writeModel(model).byteLength };
   },
   async measure(bytes) {
