@@ -76,6 +76,17 @@ export const samples: Readonly<Record<string, Sample>> = {
   CumSum: op([x, s(1)]),
   DFT: op([f(1, 8, 1), null, s(1)]),
   STFT: op([f(1, 16, 1), s(4), f(8)]),
+  DequantizeLinear: op(
+    [
+      t(
+        "int4",
+        [4, 4],
+        Array.from({ length: 16 }, (_, k) => k - 8),
+      ),
+      p(2, 4),
+    ],
+    { block_size: 2, axis: 0 },
+  ),
   DepthToSpace: op([image], { blocksize: 2 }),
   SpaceToDepth: op([image], { blocksize: 2 }),
   Det: op([f(3, 3)]),
@@ -149,6 +160,22 @@ export const samples: Readonly<Record<string, Sample>> = {
       p(3),
     ],
     { K: 64, N: 3, block_size: 64, quant_type: 1 },
+  ),
+  "com.microsoft.GatherBlockQuantized": ms(
+    [
+      t(
+        "int4",
+        [4, 16],
+        Array.from({ length: 64 }, (_, k) => (k % 16) - 8),
+      ),
+      i(1, 0),
+      p(4, 1),
+    ],
+    {
+      block_size: 16,
+      gather_axis: 0,
+      quantize_axis: 1,
+    },
   ),
   // Ops that no schema has in 16 bits, or that the runtime has no kernel for and puts no casts around.
   ...each("HannWindow HammingWindow BlackmanWindow", op([s(8)], { output_datatype: 1 })),

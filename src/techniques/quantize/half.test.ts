@@ -10,6 +10,7 @@ import { open } from "../../runtime/session.ts";
 import { random } from "../../tensor/random.ts";
 import { integersOf, numbersOf, type Tensor, tensor } from "../../tensor/tensor.ts";
 import { half } from "./half.ts";
+import { int8 } from "./int8.ts";
 
 type Params = Parameters<typeof half>[0];
 
@@ -662,4 +663,59 @@ test.each([9, 10, 11, 12, 13, 15, 17, 18, 19, 20, 21])("opset %i", async (opset)
   expect(model.opsets.get("")).toBe(opset);
   expect(casts(model)).toBe(2);
   await close(m, model, { x: noise([2, 3, 8, 8]) });
+});
+
+describe("models that are in fewer bits already", () => {
+  test("converting twice is converting once", async () => {
+    const m = graph([2, 96], (g, x) => [one(g, "Softmax", [one(g, "MatMul", [x, g.initializer("w", noise([96, 96], 0.1))])])]);
+    const once = (await convert(m)).model;
+    const { model: twice, notes } = await convert(once);
+    expect(writeModel(twice).length).toBe(writeModel(once).length);
+    expect(notes.join("\n")).toMatch(/nothing was/);
+  });
+
+  test("static int8 layers keep their floats between, so that they still fuse", async () => {
+    const m = graph([2, 16], (g, x) => [dense(g, one(g, "Relu", [dense(g, x, "w")]), "v")]);
+    const small = cloneModel(m);
+    await int8({ mode: "static", smallest: 0 }).apply(small, contextOf(m, { calibration: dataOf(noise([2, 16])), threads: 1 }));
+    const { model } = await convert(small);
+    expect(casts(model)).toBe(0);
+    await close(small, model, { x: noise([2, 16]) });
+  });
+
+  test("weights in blocks of 4 bits: scales in half at opset 21, so that no Cast stands before the layer", async () => {
+    const m = graph(
+      [2, 32],
+      (g, x) => {
+        const codes = g.initializer(
+          "codes",
+          tensor(
+            "int4",
+            [32, 8],
+            Array.from({ length: 256 }, (_, i) => ((i * 7) % 16) - 8),
+          ),
+        );
+        const w = one(g, "DequantizeLinear", [codes, g.initializer("scales", noise([2, 8], 0.1))], { attrs: { block_size: 16, axis: 0 } });
+        return [one(g, "Relu", [one(g, "MatMul", [one(g, "MatMul", [x, g.initializer("v", noise([32, 32], 0.2))]), w])])];
+      },
+      21,
+    );
+    m.irVersion = 10;
+    const { model } = await convert(m);
+    expect(typesOf(model)).toEqual({ codes: "int4", scales: "float16", v: "float16" });
+    expect(casts(model)).toBe(2);
+    // In Node the float32 one is fused into a layer that sums in int8.
+    await close(m, model, { x: noise([2, 32]) }, 2e-2);
+  });
+
+  test("an input with a default becomes a constant, and that is said", async () => {
+    const m = graph([2, 96], (g, x) => {
+      const w = g.initializer("w", noise([96, 96], 0.1));
+      g.inputs.push(w);
+      return [one(g, "MatMul", [x, w])];
+    });
+    const { model, notes } = await convert(m);
+    expect(model.graph.inputs.map((v) => v.name)).toEqual(["x"]);
+    expect(notes.join("\n")).toMatch(/were inputs with a default and are constants now: w/);
+  });
 });

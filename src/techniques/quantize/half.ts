@@ -3,7 +3,7 @@ import { type Dataset, subset } from "../../data/dataset.ts";
 import { choice, flag, int, optional, text, type ValuesOf } from "../../data/params.ts";
 import { cloneModel, type Model, type Node, type Value } from "../../ir/graph.ts";
 import { matcher, namesOf } from "../../ir/select.ts";
-import { allNodes, labelOf } from "../../ir/walk.ts";
+import { allNodes, constantOf, labelOf } from "../../ir/walk.ts";
 import { functionsOf } from "../../onnx/read.ts";
 import { sizeOf } from "../../tensor/dtype.ts";
 import { Fault } from "../../tensor/fault.ts";
@@ -71,6 +71,7 @@ async function apply(model: Model, p: HalfParams, context: Context): Promise<voi
   const excluded = p.exclude ? matcher(p.exclude) : () => false;
   const isExcluded = (n: Node) => excluded(namesOf(n), n.opType);
   const sites = sitesOf(model, types, { keepIO: p.keepIO, opset: model.opsets.get("") ?? 1, blocked: blocker(p, computes, isExcluded) });
+  for (const n of nodes) if (isInteger(n)) hold(sites.of(n), "part of a layer in integers");
   for (const n of countingNodes(model.graph, types))
     for (const s of sites.around(n)) hold(s, "counts positions or sizes, exact in 16 bits only up to 2048");
 
@@ -95,12 +96,19 @@ async function apply(model: Model, p: HalfParams, context: Context): Promise<voi
       (found.get(v)!.beyond === 0 || bounded.has(v)) &&
       [...v.uses].every((u) => "node" in u && !isExcluded(u.node) && !integer.test(u.node.opType)),
   });
-  report(model, { nodes, sites, forced, types, changed, found, dropped, computes, to }, context.note);
+  report(model, { nodes, sites, forced, changed, found, dropped, computes, to }, context.note);
   if (data && changed.size) await verify(before, model, first(data, p.scan || 64), context);
 }
 
 /** Ops that want their scales as they are, so that the runtime sees what it fuses. */
-const integer = /Quantize|QLinear|Integer|NBits|Bnb4/;
+const integer = /quantize|QLinear|Integer|NBits|Bnb4/i;
+
+/** A DequantizeLinear that belongs to activations in integers: its data is computed, or it stands beside such a one. Of weights alone it may be half. */
+function isInteger(n: Node): boolean {
+  if (n.opType !== "DequantizeLinear" || n.domain !== "") return false;
+  const computed = (v: Value | null) => v?.producer?.opType === "DequantizeLinear" && !constantOf(v.producer.inputs[0]);
+  return !constantOf(n.inputs[0]) || [...n.outputs[0]!.uses].some((u) => "node" in u && u.node.inputs.some(computed));
+}
 
 /** Functions in place of their calls, constants as initializers, an opset in which the type exists. */
 function prepare(model: Model, to: Half, note: Context["note"]): void {
@@ -203,7 +211,6 @@ interface Result {
   readonly nodes: readonly Node[];
   readonly sites: Sites;
   readonly forced: ReadonlyMap<Node, boolean>;
-  readonly types: ReturnType<typeof elementTypes>;
   readonly changed: ReadonlySet<Value>;
   readonly found: ReadonlyMap<Value, Constant["found"]>;
   readonly dropped: readonly string[];
@@ -213,12 +220,16 @@ interface Result {
 
 function report(model: Model, r: Result, note: Context["note"]): void {
   const { sites: s, to } = r;
-  const casts = [...allNodes(model.graph)].filter((n) => n.opType === "Cast").length;
-  const floating = r.nodes.filter((n) => [...n.inputs, ...n.outputs].some((v) => v && s.floats.has(v)));
+  const types = elementTypes(model);
+  const isCast = (n: Node) =>
+    n.opType === "Cast" && [n.inputs[0]!, n.outputs[0]!].every((v) => types.get(v) === to || types.get(v) === "float32");
+  const casts = [...allNodes(model.graph)].filter(isCast).length;
+  const readsFloat = (n: Node) => n.inputs.some((v, index) => v && s.floats.has(v) && s.reader({ node: n, index }));
+  const floating = r.nodes.filter((n) => readsFloat(n) || n.outputs.some((v) => v && s.floats.has(v)));
   const halved = floating.filter((n) => s.around(n).some((site) => site.half)).length;
   const nothing = r.changed.size === 0 && halved === 0;
   if (nothing) note("no float32 weights or nodes that can be changed among those selected; nothing was");
-  else if (r.computes) note(`${halved} of ${floating.length} nodes on floats compute in ${to}; ${casts} casts`);
+  else if (r.computes) note(`${halved} of ${floating.length} nodes on floats compute in ${to}, with ${casts} casts between`);
   else note(`${r.changed.size} weights stored in ${to}, computed in float32`);
   const left = new Map<string, string[]>();
   for (const n of r.computes ? floating : []) {

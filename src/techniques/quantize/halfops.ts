@@ -2,12 +2,12 @@
 import type { Node } from "../../ir/graph.ts";
 
 // Op, then the first opset in which its schema takes float16 where that is not the op's first. Not in it: Celu, NonMaxSuppression, Range and
-// the ops on sequences (their schemas know no float16, or pass lists on), the quantized ops (their scales are float32 and so is what they
-// give); and what the runtime refuses: RandomNormal, RandomUniform and the windows, which it has in float32 alone (it puts casts around a node
+// the ops on sequences (their schemas know no float16, or pass lists on), the other quantized ops (their scales are float32 and so is what
+// they give); and what the runtime refuses: RandomNormal, RandomUniform and the windows, which it has in float32 alone (it puts casts around a node
 // that takes float16, but these take none), AffineGrid and MeanVarianceNormalization (their bodies mix types at some opsets).
 const table = `
 Abs Acos Acosh Add ArgMax ArgMin Asin Asinh Atan Atanh AveragePool BatchNormalization Bernoulli Cast CastLike Ceil
-Clip Col2Im Compress Concat Constant ConstantOfShape Conv ConvTranspose Cos Cosh CumSum:14 DFT DepthToSpace Det Div Dropout Einsum Elu Equal:11
+Clip Col2Im Compress Concat Constant ConstantOfShape Conv ConvTranspose Cos Cosh CumSum:14 DFT DepthToSpace DequantizeLinear:19 Det Div Dropout Einsum Elu Equal:11
 Erf Exp Expand EyeLike Flatten Floor GRU Gather GatherElements GatherND Gelu Gemm GlobalAveragePool GlobalLpPool GlobalMaxPool Greater
 GreaterOrEqual GridSample GroupNormalization HardSigmoid HardSwish Hardmax Identity InstanceNormalization IsInf:20
 IsNaN LRN LSTM LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax LpNormalization LpPool MatMul Max MaxPool MaxRoiPool MaxUnpool
@@ -20,7 +20,7 @@ ThresholdedRelu Tile TopK Transpose Trilu Unique Unsqueeze Upsample Where
 
 /** Of ONNX Runtime's own ops, those that take float16. */
 const microsoft = `
-Attention BiasGelu EmbedLayerNormalization FastGelu FusedMatMul Gelu:9 GroupQueryAttention MatMulBnb4 MatMulNBits MultiHeadAttention QuickGelu
+Attention BiasGelu EmbedLayerNormalization FastGelu FusedMatMul GatherBlockQuantized Gelu:9 GroupQueryAttention MatMulBnb4 MatMulNBits MultiHeadAttention QuickGelu
 RotaryEmbedding SkipLayerNormalization SkipSimplifiedLayerNormalization
 `;
 
@@ -79,5 +79,6 @@ export function outputKind(node: Node, index: number): "half" | "float" {
 export function typeAttribute(node: Node): string | null {
   if (node.domain !== "") return null;
   if (node.opType === "Cast") return "to";
+  if (node.opType === "DequantizeLinear") return "output_dtype";
   return /^(RandomNormalLike|RandomUniformLike|EyeLike|Bernoulli)$/.test(node.opType) ? "dtype" : null;
 }

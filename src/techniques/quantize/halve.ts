@@ -27,7 +27,7 @@ export function halve(model: Model, s: Sites, o: HalveOptions): string[] {
     if (home) settle(v, home.half, uses, o.to);
     else if (settleInitializer(v, uses, o)) dropped.push(v.name);
   }
-  for (const g of allGraphs(model.graph)) dropNeedless(g, model);
+  for (const g of allGraphs(model.graph)) dropNeedless(g, model, o.to);
   return dropped;
 }
 
@@ -115,7 +115,7 @@ export function tensorAttribute(node: Node): Tensor {
 }
 
 /** Casts between equal types go, one behind another that loses nothing reads what that one does, and two of one value become one. */
-function dropNeedless(graph: Graph, model: Model): void {
+function dropNeedless(graph: Graph, model: Model, half: Half): void {
   const types = elementTypes(model);
   const wide = (from: string | null | undefined, to: string | null | undefined) =>
     (from === "float16" || from === "bfloat16" || from === "float32") && (to === "float32" || to === "float64") && from !== to;
@@ -137,6 +137,7 @@ function dropNeedless(graph: Graph, model: Model): void {
   for (const n of [...graph.nodes]) {
     const [x, y, to] = [n.inputs[0], n.outputs[0], n.int("to")];
     if (n.opType !== "Cast" || n.domain !== "" || !x || !y || to === undefined) continue;
+    if (types.get(x) !== half && to !== dtypes[half].code) continue;
     const same = first.get(x)?.get(to);
     if (!same) first.set(x, (first.get(x) ?? new Map<number, Value>()).set(to, y));
     else if (![...y.uses].some((u) => "graph" in u)) {
