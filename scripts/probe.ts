@@ -1,6 +1,7 @@
 /**
  * Measures what a runtime takes: opens and runs a small model for every op, version, element type and width that matters, and writes
- * src/lint/runtimes/<runtime>.generated.ts. `npx tsx --conditions=source scripts/probe.ts [node] [wasm]`; about two minutes each.
+ * src/lint/runtimes/<runtime>.generated.ts. `npx tsx --conditions=source scripts/probe.ts [facts] [node] [wasm]`; about two minutes each. facts:
+ * limits and times alone, on a machine that is quiet.
  * Every probe runs in a child process, which is started again behind a probe that ends it.
  */
 import { execFileSync, fork } from "node:child_process";
@@ -9,6 +10,7 @@ import { createRequire } from "node:module";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { cloneModel, type Model } from "../src/ir/graph.ts";
+import { measured } from "../src/lint/runtime.ts";
 import { typesOf } from "../src/lint/types.ts";
 import { opName, variantOf } from "../src/lint/variant.ts";
 import { writeModel } from "../src/onnx/write.ts";
@@ -198,7 +200,7 @@ async function child(runtime: Runtime, start: number): Promise<void> {
   const send = (m: unknown) => new Promise<void>((resolve) => process.send!(m, () => resolve()));
   await send({ version: engine.version });
   let i = 0;
-  for (const p of probes()) {
+  for (const p of start === Number.POSITIVE_INFINITY ? [] : probes()) {
     const variant = variantOf(p.node, typesOf(p.model)) ?? "?";
     if (i >= start || variant === "float32") {
       await send({ begun: i, op: p.op, version: p.version, variant });
@@ -222,9 +224,9 @@ interface Report {
   variant?: string;
 }
 
-async function measure(runtime: Runtime): Promise<void> {
+async function measure(runtime: Runtime, factsOnly: boolean): Promise<void> {
   const found: Outcome[] = [];
-  let [version, next, facts] = ["", 0, null as Readonly<Record<string, number>> | null];
+  let [version, next, facts] = ["", factsOnly ? Number.POSITIVE_INFINITY : 0, null as Readonly<Record<string, number>> | null];
   while (!facts) {
     let begun: Report | null = null;
     await new Promise<void>((resolve, reject) => {
@@ -254,7 +256,8 @@ async function measure(runtime: Runtime): Promise<void> {
     next = b.begun! + 1;
   }
   const path = join(import.meta.dirname, `../src/lint/runtimes/${runtime}.generated.ts`);
-  writeFileSync(path, text(version, found, facts));
+  const rows = factsOnly ? measured[runtime].rows.trim() : rowsOf(found);
+  writeFileSync(path, text(version, rows, facts));
   execFileSync("npx", ["biome", "check", "--write", path], { stdio: "ignore" });
   if (process.env.PROBE_LOG) writeFileSync(process.env.PROBE_LOG, found.map((f) => JSON.stringify(f)).join("\n"));
 }
@@ -274,7 +277,7 @@ function factored(variants: readonly string[]): string[] {
 }
 
 /** Rows, one a line: op, versions, then outcomes with their variants. Versions that do the same share a line; what a definition does not allow is left out. */
-function text(version: string, found: readonly Outcome[], facts: Readonly<Record<string, number>>): string {
+function rowsOf(found: readonly Outcome[]): string {
   const ops = new Map<string, Map<number, Map<string, string[]>>>();
   for (const { op, version: v, variant, outcome } of found) {
     if (outcome === "invalid" && !variant.includes("/")) continue; // what a definition does not allow is what its line does not name
@@ -295,6 +298,10 @@ function text(version: string, found: readonly Outcome[], facts: Readonly<Record
     }
     for (const [line, vs] of same) lines.push(`${op} ${vs.join(",")}: ${line}`);
   }
+  return lines.join("\n");
+}
+
+function text(version: string, rows: string, facts: Readonly<Record<string, number>>): string {
   const numbers = Object.entries(facts).map(([k, v]) => `    ${JSON.stringify(k)}: ${Number(v.toPrecision(3))},`);
   return `/** What ${version} takes, measured: see scripts/probe.ts. */
 import type { Measured } from "../runtime.ts";
@@ -306,7 +313,7 @@ const measured: Measured = {
 ${numbers.join("\n")}
   },
   rows: \`
-${lines.join("\n")}
+${rows}
 \`,
 };
 export default measured;
@@ -315,7 +322,7 @@ export default measured;
 
 if (process.argv[2] === "--child") await child(process.argv[3] as Runtime, Number(process.argv[4]));
 else {
-  const wanted = process.argv.slice(2) as Runtime[];
-  for (const r of wanted.length ? wanted : (["node", "wasm"] as const)) await measure(r);
+  const [facts, ...rest] = process.argv[2] === "facts" ? process.argv.slice(2) : ["", ...process.argv.slice(2)];
+  for (const r of rest.length ? (rest as Runtime[]) : (["node", "wasm"] as const)) await measure(r, facts === "facts");
 }
 if (existsSync(scratch)) rmSync(scratch, { recursive: true });

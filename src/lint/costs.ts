@@ -8,7 +8,7 @@ import type { Measured } from "./runtime.ts";
 import type { Types } from "./types.ts";
 
 /** How much slower is worth a warning. */
-const worth = 1.2;
+const worth = 1.3;
 /** Weights of so many elements are looked through for wide codes at most. */
 const looked = 1 << 22;
 

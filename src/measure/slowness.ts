@@ -17,6 +17,8 @@ export interface Ran {
 
 /** A share of the time that is worth a word. */
 const worth = 0.1;
+/** Ops that are named. */
+const most = 6;
 /** Seconds each model runs under the profiler. */
 const profiled = 0.3;
 
@@ -77,10 +79,9 @@ export function causes(model: Model, was: Ran, is: Ran): { text: string; nodes: 
 function tally(ops: readonly string[]): string {
   const counts = new Map<string, number>();
   for (const op of ops) counts.set(op, (counts.get(op) ?? 0) + 1);
-  return [...counts]
-    .sort((a, b) => b[1] - a[1])
-    .map(([op, n]) => (n > 1 ? `${op} (${n})` : op))
-    .join(", ");
+  const sorted = [...counts].sort((a, b) => b[1] - a[1]).map(([op, n]) => (n > 1 ? `${op} (${n})` : op));
+  const more = sorted.length - most;
+  return sorted.slice(0, most).join(", ") + (more > 0 ? ` and ${more} more ${more > 1 ? "ops" : "op"}` : "");
 }
 
 function producers(graph: Graph): Map<string, Node> {

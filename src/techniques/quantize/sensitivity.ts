@@ -1,6 +1,7 @@
 /** What changing weights does to a model's outputs, measured on data, one change after the other in one session. */
 import type { Dataset } from "../../data/dataset.ts";
-import { cloneModel, type Model, type Value } from "../../ir/graph.ts";
+import { cloneModel, type Model, type Node, type Value } from "../../ir/graph.ts";
+import { removeDead } from "../../ir/walk.ts";
 import { feed } from "../../runtime/feeds.ts";
 import { open } from "../../runtime/session.ts";
 import { isFloat } from "../../tensor/dtype.ts";
@@ -10,8 +11,15 @@ import { floatsOf, type Tensor } from "../../tensor/tensor.ts";
 /** relative: Σ‖y − ŷ‖² / Σ‖y‖² over all float outputs; kl: KL(softmax(y) ‖ softmax(ŷ)) along the last axis of the first one, mean over its rows. */
 export type Divergence = "relative" | "kl";
 
-/** Weights in other values, of the same shape and type. */
-export type Change = ReadonlyMap<Value, Tensor>;
+/** Weights as the nodes that read them see them, and where. */
+export interface Slot {
+  readonly name: string;
+  readonly readers: readonly { readonly node: Node; readonly input: number }[];
+  readonly weights: Tensor;
+}
+
+/** Slots with other weights, of the same shape and type. */
+export type Change = ReadonlyMap<Slot, Tensor>;
 
 export interface Sensitivity {
   /** How far the outputs are off with these weights changed and all others as they are. */
@@ -20,24 +28,26 @@ export interface Sensitivity {
 }
 
 /**
- * Ready to measure changes of `weights` (initializers of the top graph), which become inputs of a clone: nothing is opened twice. All
+ * Ready to measure changes of weights, which become inputs of a clone (nodes of subgraphs read them too): nothing is opened twice. All
  * examples of `data` count. Errors: data that does not fit; no float output; for kl, an output whose last axis has one element.
  */
 export async function sensitivity(
   model: Model,
-  weights: readonly Value[],
+  slots: readonly Slot[],
   data: Dataset,
   options: { readonly divergence: Divergence; readonly threads: number },
 ): Promise<Sensitivity> {
   const copies = new Map<Value, Value>();
   const probe = cloneModel(model, copies);
+  const names = new Map<Slot, string>();
   const own: Record<string, Tensor> = {};
-  for (const w of weights) {
-    const copy = copies.get(w)!;
-    own[w.name] = w.data!;
-    if (!probe.graph.inputs.includes(copy)) probe.graph.inputs.push(copy);
-    probe.graph.setData(copy, null);
+  for (const slot of slots) {
+    const v = probe.graph.input(`${slot.name}/trial`, slot.weights.dtype, slot.weights.shape);
+    for (const { node, input } of slot.readers) copies.get(node.outputs[0]!)!.producer!.setInput(input, v);
+    names.set(slot, v.name);
+    own[v.name] = slot.weights;
   }
+  removeDead(probe.graph);
   const session = await open(probe, { threads: options.threads, spinning: false });
   try {
     const outputs = session.outputs.filter((o) => o.dtype && isFloat(o.dtype)).map((o) => o.name);
@@ -45,7 +55,7 @@ export async function sensitivity(
     if (used.length === 0) throw new Fault("sensitivity", "the model has no float output to compare");
     const batches = [...feed(model, data, { batchSize: 32 })].filter((b, i) => i === 0 || !b.padded).map((b) => b.feeds);
     const run = async (feeds: (typeof batches)[number], change: Change) => {
-      const changed = Object.fromEntries([...change].map(([v, t]) => [v.name, t]));
+      const changed = Object.fromEntries([...change].map(([slot, t]) => [names.get(slot)!, t]));
       const y = await session.run({ ...feeds, ...own, ...changed }, used);
       return used.map((name) => y[name]!);
     };
