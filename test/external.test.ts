@@ -237,7 +237,7 @@ describe("saving is all or nothing", () => {
   test("what the system refuses is one line", () => {
     const model = small();
     mkdirSync(join(dir, "folder.onnx"));
-    expect(() => save(model, join(dir, "folder.onnx"))).toThrow(/^\S+folder\.onnx: cannot be written: [^\n]+$/);
+    expect(() => save(model, join(dir, "folder.onnx"))).toThrow(/^\S+folder\.onnx: is a folder; [^\n]+$/);
     writeFileSync(join(dir, "file"), "");
     expect(() => save(model, join(dir, "file/m.onnx"))).toThrow(/cannot be reached: [^\n]+$/);
     expect(files()).toEqual(["file", "folder.onnx"]);

@@ -1,7 +1,10 @@
+import { execFileSync } from "node:child_process";
 import { mkdtempSync, readdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { newModel } from "../ir/graph.ts";
+import { save } from "../onnx/file.ts";
 import { checkOutput, writeBytes } from "./output.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "pith-"));
@@ -23,4 +26,13 @@ test("an output that is an input, also by a link, a folder, or in no folder is r
 test("a file in a new folder is written whole", () => {
   writeBytes(join(folder, "some/where/a.json"), "{}");
   expect(readdirSync(join(folder, "some/where"))).toEqual(["a.json"]);
+});
+
+test("a device, a pipe or a socket is not replaced by a file", () => {
+  const pipe = join(folder, "pipe");
+  execFileSync("mkfifo", [pipe]);
+  const refused = "pipe: is no regular file, and would be replaced by one; choose another name";
+  expect(() => checkOutput(pipe, [])).toThrow(refused);
+  expect(() => writeBytes(pipe, "x")).toThrow(refused);
+  expect(() => save(newModel("m"), pipe)).toThrow(refused);
 });

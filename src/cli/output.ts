@@ -1,7 +1,7 @@
 /** Files a command writes: refused before the work begins, written beside and renamed when it has ended. */
-import { existsSync, realpathSync, renameSync, rmdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, realpathSync, renameSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
-import { makeFolder } from "../onnx/file.ts";
+import { checkReplaceable, makeFolder } from "../onnx/file.ts";
 import { Fault } from "../tensor/fault.ts";
 
 /** Errors: `path` is one of the inputs, a folder, or in a folder that cannot be written. */
@@ -11,7 +11,7 @@ export function checkOutput(path: string, inputs: readonly (string | undefined)[
     for (const input of inputs)
       if (input !== undefined && existsSync(input) && realpathSync(input) === realpathSync(target))
         throw new Fault(path, "is also an input; choose another name for the output");
-    if (statSync(target).isDirectory()) throw new Fault(path, "is a folder; a file name was expected");
+    checkReplaceable(path);
   }
   // Nothing tells as surely as trying; what was made for it goes again.
   let made: string[] = [];
@@ -28,6 +28,7 @@ export function checkOutput(path: string, inputs: readonly (string | undefined)[
 
 /** Writes a file, or nothing. */
 export function writeBytes(path: string, content: Uint8Array | string): void {
+  checkReplaceable(path);
   makeFolder(dirname(resolve(path)));
   try {
     writeFileSync(beside(path), content);

@@ -230,6 +230,7 @@ function replace(model: Model, files: Files): void {
   const own = new Set(model.folder === null ? [] : model.externalFiles.map((f) => idOf(join(model.folder!, f))));
   for (const [, content] of files) for (const p of content) if (!(p instanceof Uint8Array) && p.file) own.add(idOf(p.file.path));
   for (const [path] of files) {
+    checkReplaceable(path);
     const id = idOf(path);
     if (id && own.has(id)) throw new Fault(path, "holds weights that the model is still read from; choose another name");
   }
@@ -241,6 +242,13 @@ function replace(model: Model, files: Files): void {
     for (const [path] of files) rmSync(part(path), { force: true });
     throw e;
   }
+}
+
+/** What is written is renamed to `path`: a folder, or a device such as /dev/null, would be lost. Errors: there is one. */
+export function checkReplaceable(path: string): void {
+  const there = attempt(path, "cannot be reached", () => statSync(path, { throwIfNoEntry: false }));
+  if (there?.isDirectory()) throw new Fault(path, "is a folder; a file name was expected");
+  if (there && !there.isFile()) throw new Fault(path, "is no regular file, and would be replaced by one; choose another name");
 }
 
 /** Lazy pieces are read and written in chunks of this many bytes. */
