@@ -91,8 +91,8 @@ function slice(path: string, then: Stats, offset: number, byteLength: number): L
   return {
     byteLength,
     file: { path, offset },
-    read(start = 0, end = byteLength) {
-      const out = new Uint8Array(end - start);
+    read(start = 0, end = byteLength, into) {
+      const out = into ?? new Uint8Array(end - start);
       const fd = attempt(path, "cannot be read", () => openSync(path, "r"));
       try {
         const now = fstatSync(fd);
@@ -256,11 +256,12 @@ const chunk = 1 << 24;
 
 function writeAll(path: string, pieces: Pieces): void {
   const fd = openSync(path, "w");
+  const room = new Uint8Array(Math.min(chunk, Math.max(0, ...pieces.map((p) => (p instanceof Uint8Array ? 0 : p.byteLength)))));
   try {
     for (const p of pieces) {
       for (let at = 0; at < p.byteLength; ) {
         const end = Math.min(at + (p instanceof Uint8Array ? 1 << 30 : chunk), p.byteLength);
-        const bytes = p instanceof Uint8Array ? p.subarray(at, end) : p.read(at, end);
+        const bytes = p instanceof Uint8Array ? p.subarray(at, end) : p.read(at, end, room.subarray(0, end - at));
         for (let done = 0; done < bytes.byteLength; ) done += writeSync(fd, bytes, done);
         at = end;
       }

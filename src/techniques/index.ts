@@ -7,3 +7,4 @@ export { half } from "./quantize/half.ts";
 export { int8 } from "./quantize/int8.ts";
 export { integerOps } from "./quantize/integerOps.ts";
 export { qat } from "./quantize/qat.ts";
+export { weightOnly } from "./quantize/weightonly.ts";

@@ -5,8 +5,8 @@ import { Fault } from "./fault.ts";
 /** Bytes that are read when asked for and not kept: a slice of a file. */
 export interface LazyBytes {
   readonly byteLength: number;
-  /** The bytes from `start` (default 0) to before `end` (default all). */
-  read(start?: number, end?: number): Uint8Array;
+  /** The bytes from `start` (default 0) to before `end` (default all). `into`: room for them, which a file fills and returns; others may ignore it. */
+  read(start?: number, end?: number, into?: Uint8Array): Uint8Array;
   /** Where they are stored, if in a file. */
   readonly file?: { readonly path: string; readonly offset: number };
 }
@@ -61,6 +61,13 @@ const views: Partial<Record<DType, View>> = {
 /** The tensor's bytes, read now if they are lazy. */
 export function bytesOf(t: Tensor): Uint8Array {
   return t.data instanceof Uint8Array ? t.data : t.data.read();
+}
+
+/** Fills `into` with the tensor's bytes from `start` on: for passes over large tensors in one reused buffer. */
+export function readInto(t: Tensor, start: number, into: Uint8Array): void {
+  const end = start + into.length;
+  const got = t.data instanceof Uint8Array ? t.data.subarray(start, end) : t.data.read(start, end, into);
+  if (got !== into) into.set(got);
 }
 
 /**

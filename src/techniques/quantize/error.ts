@@ -40,18 +40,30 @@ export async function errorsOf(
   for (const n of probe.graph.nodes) for (const v of n.outputs) if (v) values.set(v.name, v);
   const twin = (v: Value) => values.get(v.name)!;
   const b = Build.of(probe, "error");
-  const square = (v: Value) => b.op("ReduceSumSquare", [v], { keepdims: 0 });
-  const sums = [...weights].map(([layer, w]) => {
+  const pairs = [...weights].map(([layer, w]) => {
     const copy = { ...layer, node: twin(outputOf(layer)).producer! };
     const { got, wanted } = spell(layer, { b, layer: copy, weight: { ...w, codes: twin(w.codes), scales: twin(w.scales) }, twin });
-    return { layer, wrong: square(b.sub(twin(wanted), got)), all: square(twin(wanted)) };
+    return { of: layer, got, wanted: twin(wanted) };
   });
+  return relativeErrors(probe, pairs, data, threads);
+}
+
+/** √(Σ(wanted − got)² / Σ wanted²) of pairs of values of one model over the data. Appends to the model. */
+export async function relativeErrors<T>(
+  probe: Model,
+  pairs: readonly { readonly of: T; readonly got: Value; readonly wanted: Value }[],
+  data: Dataset,
+  threads: number,
+): Promise<Map<T, number>> {
+  const b = Build.of(probe, "error");
+  const square = (v: Value) => b.op("ReduceSumSquare", [v], { keepdims: 0 });
+  const sums = pairs.map(({ of, got, wanted }) => ({ of, wrong: square(b.sub(wanted, got)), all: square(wanted) }));
   const watched = sums.flatMap((s) => [s.wrong, s.all]);
   const seen = await observe(probe, watched, data, total, { threads });
   return new Map(
-    sums.map(({ layer, wrong, all }) => {
+    sums.map(({ of, wrong, all }) => {
       const [e, y] = [seen.get(wrong) ?? 0, seen.get(all) ?? 0];
-      return [layer, y > 0 ? Math.sqrt(e / y) : e > 0 ? Infinity : 0];
+      return [of, y > 0 ? Math.sqrt(e / y) : e > 0 ? Infinity : 0];
     }),
   );
 }

@@ -71,7 +71,11 @@ export function readInitializers(model: Model): Set<Value> {
  * Drops what was read before the layers were replaced and is no more: float weights, the nodes between them and their layers, biases,
  * bounds. Notes the weights that others still read as floats.
  */
-export function dropFloats(layers: readonly Layer[], before: ReadonlySet<Value>, note: (line: string) => void): void {
+export function dropFloats(
+  layers: readonly Pick<Layer, "use" | "weight">[],
+  before: ReadonlySet<Value>,
+  note: (line: string) => void,
+): void {
   for (const l of layers)
     for (const n of l.use.through) if (n.graph.nodes.has(n) && n.outputs.every((o) => !o?.uses.size)) n.graph.remove(n);
   for (const { name, uses } of new Set(layers.map((l) => l.weight))) {

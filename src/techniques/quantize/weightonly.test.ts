@@ -1,0 +1,287 @@
+import { describe, expect, test } from "vitest";
+import { cloneModel, float, type Model, newModel, type Value } from "../../ir/graph.ts";
+import { allNodes } from "../../ir/walk.ts";
+import { Build } from "../../ops/build.ts";
+import { compress } from "../../recipe/compress.ts";
+import { open } from "../../runtime/session.ts";
+import { random } from "../../tensor/random.ts";
+import { numbersOf, type Tensor, tensor } from "../../tensor/tensor.ts";
+import { weightOnly } from "../index.ts";
+import { type BlockScheme, dequantizeBlocks, roundToNearest } from "./blocks.ts";
+import { decodeFloats, encodeFloats } from "./floatcodes.ts";
+
+type Params = Parameters<typeof weightOnly>[0];
+
+const normal = (shape: readonly number[], seed: number, scale = 1): Tensor => {
+  const n = shape.reduce((a, d) => a * d, 1);
+  return tensor(
+    "float32",
+    shape,
+    random(seed)
+      .fillNormal(new Float32Array(n))
+      .map((x) => x * scale),
+  );
+};
+
+/** A model of one input x and what `make` appends; [batch, …] in, whatever comes out. */
+function modelOf(make: (b: Build, x: Value) => Value, shape: readonly (number | string)[] = ["batch", 64], opset = 17): Model {
+  const model = newModel("m", opset);
+  const b = new Build(model.graph, opset, "m");
+  model.graph.addOutput(make(b, model.graph.input("x", "float32", shape)));
+  return model;
+}
+
+async function run(model: Model, x: Tensor): Promise<number[]> {
+  // Node would compute a DequantizeLinear and MatMul that it fuses in int8.
+  const session = await open(model, { threads: 1, config: { "session.qdq_matmulnbits_accuracy_level": "0" } });
+  const y = await session.run({ [session.inputs[0]!.name]: x });
+  await session.release();
+  return [...numbersOf(Object.values(y)[0]!)];
+}
+
+const apply = async (model: Model, params: Params, more = {}) => {
+  const { model: result, run } = await compress(model, [weightOnly({ smallest: 0, maxError: 1e9, ...params })], {
+    measure: null,
+    threads: 1,
+    ...more,
+  });
+  return { result, notes: run.steps[0]!.notes };
+};
+
+const ops = (model: Model) => [...allNodes(model.graph)].map((n) => n.opType).sort();
+
+function close(got: readonly number[], want: readonly number[], tolerance = 2e-5) {
+  expect(got.length).toBe(want.length);
+  const most = Math.max(1e-6, ...want.map(Math.abs));
+  got.forEach((y, i) => {
+    expect(Math.abs(y - want[i]!)).toBeLessThanOrEqual(tolerance * most);
+  });
+}
+
+const schemes: Record<string, (columns: number, size: number, symmetric: boolean) => BlockScheme> = {
+  int8: (_, groupSize, symmetric) => ({ bits: 8, groupSize, symmetric }),
+  int4: (_, groupSize, symmetric) => ({ bits: 4, groupSize, symmetric }),
+  int3: (_, groupSize, symmetric) => ({ bits: 3, groupSize, symmetric }),
+  int2: (_, groupSize, symmetric) => ({ bits: 2, groupSize, symmetric }),
+  ternary: (_, groupSize) => ({ bits: 2, groupSize, symmetric: true, ternary: true }),
+  binary: (_, groupSize) => ({ bits: 1, groupSize, symmetric: true }),
+};
+const types = Object.keys(schemes) as ("int8" | "int4" | "int3" | "int2" | "ternary" | "binary")[];
+
+/** The weight [rows, columns] that `type` makes of w. */
+function rounded(w: Float32Array, rows: number, columns: number, type: string, size: number, symmetric = true): Float32Array<ArrayBuffer> {
+  if (type === "nf4" || type === "fp4") return decodeFloats(encodeFloats(w, size, type), w.length, size, type);
+  return dequantizeBlocks(roundToNearest(w, rows, columns, schemes[type]!(columns, size, symmetric)));
+}
+
+function transposed(w: Float32Array, rows: number, columns: number): Float32Array<ArrayBuffer> {
+  return Float32Array.from(w, (_, i) => w[(i % rows) * columns + Math.floor(i / rows)]!);
+}
+
+describe("MatMul in every type and form gives what the float MatMul on the rounded weights gives", () => {
+  const cases = types.flatMap((type) =>
+    (["nbits", "dq"] as const).flatMap((format) => [true, false].map((symmetric) => ({ type, format, symmetric }))),
+  );
+  test.each([
+    ...cases,
+    { type: "nf4", format: "nbits", symmetric: true },
+    { type: "fp4", format: "nbits", symmetric: true },
+  ] as const)("$type $format, symmetric $symmetric", async ({ type, format, symmetric }) => {
+    for (const [k, n, size] of [
+      [64, 24, 32],
+      [257, 6, 32],
+      [20, 5, 128],
+      [7, 33, 16],
+    ] as const) {
+      const w = normal([k, n], k);
+      const x = normal([3, k], 1);
+      const model = modelOf((b, x) => b.matmul(x, b.constant(w, "w")), ["batch", k]);
+      const { result } = await apply(model, { type, format, symmetric, blockSize: size });
+      const expected = transposed(rounded(transposed(numbersOf(w) as Float32Array, k, n), n, k, type, size, symmetric), n, k);
+      const floats = modelOf((b, x) => b.matmul(x, b.constant(tensor("float32", [k, n], expected), "w")), ["batch", k]);
+      close(await run(result, x), await run(floats, x));
+      // See the form: two bits and outputs that are no multiple of four.
+      const turned = ["int2", "ternary", "binary"].includes(type) && n % 4 !== 0;
+      expect(ops(result)).toEqual(
+        format === "dq"
+          ? ["DequantizeLinear", "MatMul", ...(turned ? ["Transpose"] : [])]
+          : [type === "nf4" || type === "fp4" ? "MatMulBnb4" : "MatMulNBits"],
+      );
+    }
+  });
+});
+
+test("one scale a channel: DequantizeLinear along the outputs, opset 13 in 8 bits, 21 in 4", async () => {
+  for (const [type, opset] of [
+    ["int8", 13],
+    ["int4", 21],
+  ] as const) {
+    const w = normal([40, 9], 2);
+    const model = modelOf((b, x) => b.matmul(x, b.constant(w, "w")), ["batch", 40], 11);
+    const { result } = await apply(model, { type, blockSize: 0 });
+    const expected = transposed(rounded(transposed(numbersOf(w) as Float32Array, 40, 9), 9, 40, type, 40), 9, 40);
+    const x = normal([3, 40], 1);
+    close(
+      await run(result, x),
+      await run(
+        modelOf((b, x) => b.matmul(x, b.constant(tensor("float32", [40, 9], expected), "w")), ["batch", 40]),
+        x,
+      ),
+    );
+    expect(result.opsets.get("")).toBe(opset);
+    expect([...result.graph.initializers].map((v) => v.data!.shape)).toEqual([[40, 9], [9]]);
+  }
+});
+
+describe("Gemm", () => {
+  const forms = [
+    { transA: 0, transB: 0, alpha: 1, beta: 1, c: [1, 12] },
+    { transA: 1, transB: 1, alpha: 0.5, beta: 2, c: [12] },
+    { transA: 0, transB: 1, alpha: -1.5, beta: 1, c: [4, 12] },
+    { transA: 0, transB: 0, alpha: 2, beta: 0.25, c: [] },
+    { transA: 1, transB: 1, alpha: 1, beta: 0, c: [4, 1] },
+    { transA: 0, transB: 1, alpha: 1, beta: 1, c: null },
+  ];
+  test.each(
+    forms.flatMap((f) =>
+      (["int4", "nf4"] as const).flatMap((type) =>
+        (type === "nf4" ? ["nbits"] : ["nbits", "dq"]).map((format) => ({ ...f, type, format })),
+      ),
+    ),
+  )("%j", async ({ c, type, format, ...attrs }) => {
+    const [n, k] = [12, 50];
+    const w = normal([n, k], 5);
+    const expected = rounded(numbersOf(w) as Float32Array, n, k, type, 16);
+    const values = (v: Float32Array) =>
+      attrs.transB ? tensor("float32", [n, k], Float32Array.from(v)) : tensor("float32", [k, n], transposed(v, n, k));
+    const gemm = (v: Float32Array) =>
+      modelOf(
+        (b, x) =>
+          b.op("Gemm", [x, b.constant(values(v), "w"), ...(c ? [b.constant(normal(c, 6), "c")] : [])], {
+            ...attrs,
+            alpha: float(attrs.alpha),
+            beta: float(attrs.beta),
+          }),
+        attrs.transA ? [k, 4] : [4, k],
+      );
+    const x = normal(attrs.transA ? [k, 4] : [4, k], 1);
+    const { result } = await apply(gemm(numbersOf(w) as Float32Array), { type, format: format as "nbits", blockSize: 16 });
+    close(await run(result, x), await run(gemm(expected), x));
+    expect(ops(result)).toContain(format === "dq" ? "DequantizeLinear" : type === "nf4" ? "MatMulBnb4" : "MatMulNBits");
+  });
+});
+
+describe("Conv through DequantizeLinear", () => {
+  const shapes = [
+    { shape: [6, 5, 3, 3], group: 1 },
+    { shape: [7, 20, 1, 1], group: 1 },
+    { shape: [8, 1, 3, 3], group: 8 },
+    { shape: [1, 40, 1, 1], group: 1 },
+  ];
+  test.each(
+    shapes.flatMap((s) =>
+      (
+        [
+          ["int4", 16],
+          ["int8", 0],
+          ["int2", 32],
+          ["int4", 0],
+          ["binary", 16],
+        ] as const
+      ).map(([type, size]) => ({ ...s, type, size })),
+    ),
+  )("%j", async ({ shape, group, type, size }) => {
+    const [m, ...rest] = shape as [number, number, number, number];
+    const columns = rest.reduce((a, d) => a * d, 1);
+    const channels = rest[0] * group;
+    const w = normal(shape, 3);
+    const conv = (v: Tensor) => modelOf((b, x) => b.op("Conv", [x, b.constant(v, "w")], { group }), [1, channels, 5, 5]);
+    const { result } = await apply(conv(w), { type, blockSize: size, symmetric: type !== "int4" });
+    const x = normal([1, channels, 5, 5], 1);
+    const expected = tensor("float32", shape, rounded(numbersOf(w) as Float32Array, m, columns, type, size || columns, type !== "int4"));
+    close(await run(result, x), await run(conv(expected), x));
+    expect(ops(result).filter((op) => op === "DequantizeLinear")).toHaveLength(1);
+  });
+
+  test("is left where it should be, by name", async () => {
+    const conv = modelOf((b, x) => b.op("Conv", [x, b.constant(normal([8, 8, 3, 3], 3), "w")]), [1, 8, 5, 5]);
+    expect((await apply(conv, { conv: false })).notes.join()).toMatch(/stay float: m\/Conv: conv=false/);
+    expect((await apply(conv, { format: "nbits" })).notes.join()).toMatch(/m\/Conv: MatMulNBits takes matrices only/);
+    expect((await apply(conv, { type: "nf4" })).notes.join()).toMatch(/MatMulBnb4 takes matrices only/);
+  });
+});
+
+test("batches of matrices go through DequantizeLinear", async () => {
+  const w = normal([3, 24, 5], 4);
+  const expected = new Float32Array(3 * 24 * 5);
+  for (let i = 0; i < 3; i++) {
+    const one = (numbersOf(w) as Float32Array).slice(i * 120, i * 120 + 120);
+    expected.set(transposed(rounded(transposed(one, 24, 5), 5, 24, "int4", 16), 5, 24), i * 120);
+  }
+  const model = (v: Tensor) => modelOf((b, x) => b.matmul(x, b.constant(v, "w")), [3, 2, 24]);
+  const { result } = await apply(model(w), { blockSize: 16 });
+  const x = normal([3, 2, 24], 1);
+  close(await run(result, x), await run(model(tensor("float32", [3, 24, 5], expected)), x));
+  expect(ops(result)).toEqual(["DequantizeLinear", "MatMul"]);
+});
+
+/** Rows of a table, and the same table as the last layer: y = E[ids]·Eᵀ. */
+function tied(width: number, gemm: boolean, vocabulary = 50): Model {
+  const model = newModel("tied", 17);
+  const b = new Build(model.graph, 17, "t");
+  const ids = model.graph.input("ids", "int64", [4]);
+  const table = model.graph.initializer("table", normal([vocabulary, width], 8));
+  const x = b.op("Gather", [table, ids]);
+  model.graph.addOutput(gemm ? b.op("Gemm", [x, table], { transB: 1 }) : b.matmul(x, b.transpose(table, [1, 0])));
+  return model;
+}
+
+describe("a table that Gather and a layer share", () => {
+  const bytes = (m: Model) => [...m.graph.initializers].reduce((n, v) => n + v.data!.data.byteLength, 0);
+  test.each(
+    [true, false].flatMap((gemm) =>
+      (
+        [
+          ["int4", "auto", true],
+          ["int4", "auto", false],
+          ["int8", "auto", true],
+          ["int2", "auto", false],
+          ["int4", "dq", true],
+        ] as const
+      ).map(([type, format, symmetric]) => ({ gemm, type, format, symmetric })),
+    ),
+  )("is stored once: %j", async ({ gemm, type, format, symmetric }) => {
+    const model = tied(64, gemm);
+    const { result } = await apply(model, { type, format, symmetric });
+    const w = numbersOf([...model.graph.initializers][0]!.data!) as Float32Array;
+    const floats = cloneModel(model);
+    const [table] = [...floats.graph.initializers];
+    floats.graph.setData(table!, tensor("float32", [50, 64], rounded(w, 50, 64, type, 32, symmetric)));
+    const ids = tensor("int64", [4], [3, 0, 49, 17]);
+    close(await run(result, ids), await run(floats, ids));
+    const bits = { int8: 8, int4: 4, int2: 2 }[type];
+    expect(bytes(result)).toBeLessThan((50 * 64 * bits) / 8 + 50 * 2 * 5 + 60);
+  });
+
+  test("rows that are no whole blocks are stored for each; untied and float tables as asked", async () => {
+    const ids = tensor("int64", [4], [3, 0, 49, 17]);
+    for (const embeddings of ["tied", "all"] as const) {
+      const model = tied(40, false);
+      const w = numbersOf([...model.graph.initializers][0]!.data!) as Float32Array;
+      const { result } = await apply(model, { embeddings });
+      const floats = cloneModel(model);
+      floats.graph.setData([...floats.graph.initializers][0]!, tensor("float32", [50, 40], rounded(w, 50, 40, "int4", 32)));
+      close(await run(result, ids), await run(floats, ids));
+    }
+    const { result, notes } = await apply(tied(64, false), { embeddings: "none" });
+    expect(ops(result)).toEqual(["Gather", "MatMulNBits"]);
+    expect(notes.join()).toMatch(/"table" is also kept in float, for t\/Gather/);
+    const alone = modelOf((b) => b.op("Gather", [b.constant(normal([30, 32], 1), "e"), b.i64([1, 2, -1])]));
+    expect(ops((await apply(alone, {})).result)).toEqual(["Gather"]);
+    const all = (await apply(alone, { embeddings: "all", symmetric: false })).result;
+    expect(ops(all)).toEqual(["GatherBlockQuantized"]);
+    const x = normal([1, 64], 1);
+    const e = rounded(numbersOf(normal([30, 32], 1)) as Float32Array, 30, 32, "int4", 32, false);
+    close(await run(all, x), [...e.slice(32, 96), ...e.slice(29 * 32)]);
+  });
+});
