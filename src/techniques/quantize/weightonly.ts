@@ -281,7 +281,7 @@ async function errorsOf(
     write(forms, { ...l, node: copy, weight: map.get(l.weight)! }, form, stored.get(l.key)!, p, new Set());
     pairs.push({ of: l, got, wanted });
   }
-  if (pairs.length) for (const [l, e] of await relativeErrors(probe, pairs, sampled(data), context.threads)) errors.set(l, e);
+  if (pairs.length) for (const [l, e] of await relativeErrors(probe, pairs, sampled(data, 64), context.threads)) errors.set(l, e);
   return errors;
 }
 
