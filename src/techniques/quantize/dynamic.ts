@@ -36,7 +36,7 @@ export function dynamicLayer(b: Build, layer: Layer, codes: Node, w: StoredWeigh
   const conv = layer.op === "Conv";
   // Over the spatial axes of a Conv's output: [channels, 1, …].
   const spread = (v: Float32Array) => tensor("float32", conv ? [v.length, ...w.codes.shape!.slice(2).map(() => 1)] : [v.length], v);
-  const inputs = [q, w.codes, z, b.constant(scalar("int8", 0), "zero")];
+  const inputs = [q, w.codes, z, b.constant(scalar(w.codes.data!.dtype, w.zeroPoints[0]!), "zero")];
   const sum = conv ? b.op("ConvInteger", inputs, Object.fromEntries(layer.node.attrs)) : b.op("MatMulInteger", inputs);
   const scales = conv && w.scale.length > 1 ? b.constant(spread(w.scale), "scale") : w.scales;
   const y = b.node("Mul", [b.op("Cast", [sum], { to: 1 }), b.mul(s, scales)]);

@@ -441,6 +441,124 @@ describe("settings", () => {
   });
 });
 
+describe("widths and formats", () => {
+  const x = normal("x", [16, 3, 8, 8]);
+  const data = fromArrays({ x });
+  const cnn = (opset = 15) =>
+    net(
+      ["n", 3, 8, 8],
+      (b, v, c) => {
+        const h = b.op("Relu", [
+          b.op("Conv", [v, c("w1", normal("w1", [8, 3, 3, 3], 0.2)), c("b1", normal("b1", [8]))], { pads: [1, 1, 1, 1] }),
+        ]);
+        const g = b.op("Conv", [h, c("w2", normal("w2", [8, 8, 1, 1], 0.3))]);
+        const p = b.op("MaxPool", [b.op("Relu", [b.add(g, h)])], { kernel_shape: [2, 2], strides: [2, 2] });
+        const q = b.op("Concat", [p, b.op("Conv", [p, c("w3", normal("w3", [4, 8, 3, 3], 0.2))], { pads: [1, 1, 1, 1] })], { axis: 1 });
+        const flat = b.op("Flatten", [b.op("Conv", [q, c("w4", normal("w4", [6, 12, 4, 4], 0.1)), c("b4", normal("b4", [6]))])]);
+        const k = b.op("Gemm", [flat, c("w5", normal("w5", [6, 12])), c("b5", normal("b5", [12]))]);
+        return b.matmul(b.op("Relu", [k]), c("w6", normal("w6", [12, 5])));
+      },
+      opset,
+    );
+  const types = (model: Model) =>
+    new Set([...model.graph.nodes].filter((n) => n.opType === "QuantizeLinear").map((n) => n.inputs[2]!.data!.dtype));
+
+  test.each([
+    ["uint8", "int8"],
+    ["uint8", "uint8"],
+    ["int8", "int8"],
+    ["int8", "uint8"],
+    ["uint16", "int8"],
+    ["int16", "int16"],
+    ["uint16", "uint16"],
+  ] as const)("%s × %s, symmetric or not, by channel or tensor", async (activationType, weightType) => {
+    for (const activations of ["symmetric", "asymmetric"] as const)
+      for (const weights of ["symmetric", "asymmetric"] as const)
+        for (const granularity of ["channel", "tensor"] as const) {
+          const p = { mode: "static", activationType, weightType, activations, weights, granularity } as const;
+          const { model, notes } = await apply(cnn(), p, data);
+          expect(types(model)).toEqual(new Set([activationType]));
+          expect(stored(model, `w1/${weightType}`).dtype).toBe(weightType);
+          expect(notes.find((l) => l.startsWith("6 of 6 layers"))).toBeTruthy();
+          const error = distance(floatsOf(await run(model, { x })), floatsOf(await run(cnn(), { x })));
+          const wide = activationType.endsWith("16") && weightType.endsWith("16");
+          expect(error).toBeLessThan(wide ? 2e-4 : 0.04);
+          expect(error).toBeGreaterThan(0);
+          expect(distance(floatsOf(await run(model, { x }, "disabled")), floatsOf(await run(model, { x })))).toBeLessThan(0.02);
+        }
+  });
+
+  test("16 bits: the standard's ops where the opset has them, ONNX Runtime's below", async () => {
+    for (const [opset, domain] of [
+      [13, "com.microsoft"],
+      [21, ""],
+    ] as const) {
+      const { model, notes } = await apply(cnn(opset), { mode: "static", activationType: "uint16", weightType: "int16" }, data);
+      const pairs = [...model.graph.nodes].filter((n) => n.opType === "QuantizeLinear");
+      expect(new Set(pairs.map((n) => n.domain))).toEqual(new Set([domain]));
+      expect(model.opsets.get("")).toBe(opset);
+      expect(notes[0]).toMatch(/no integer kernels for 16 bits/);
+    }
+  });
+
+  test.each([
+    ["uint8", "int8", "symmetric"],
+    ["uint8", "uint8", "asymmetric"],
+    ["int8", "int8", "symmetric"],
+  ] as const)("operators in the file give what the pairs give: %s × %s", async (activationType, weightType, weights) => {
+    for (const granularity of ["channel", "tensor"] as const) {
+      const p = { mode: "static", activationType, weightType, weights, granularity } as const;
+      const pairs = await apply(cnn(), p, data);
+      const { model, notes } = await apply(cnn(), { ...p, format: "qoperator" }, data);
+      expect(count(model)).toEqual({
+        QuantizeLinear: 1,
+        QLinearConv: 4,
+        QLinearAdd: 1,
+        MaxPool: 1,
+        QLinearConcat: 1,
+        Flatten: 1,
+        QGemm: 2,
+        ...(count(model).Reshape ? { Reshape: count(model).Reshape } : {}),
+      });
+      expect(notes.some((l) => l.includes("stay between"))).toBe(false);
+      const [a, b] = [floatsOf(await run(model, { x })), floatsOf(await run(pairs.model, { x }))];
+      expect(distance(a, b)).toBeLessThan(0.01);
+      expect(model.graph.outputs[0]!.name).toBe(cnn().graph.outputs[0]!.name);
+    }
+  });
+
+  test("what does not go together, in one line", async () => {
+    for (const [p, message] of [
+      [{ activationType: "uint16" }, "int8: mode=dynamic has kernels for uint8 inputs and 8-bit weights only; got activationType=uint16"],
+      [{ format: "qoperator" }, "int8: format=qoperator needs mode=static"],
+      [{ mode: "static", format: "qoperator", activationType: "int8", weightType: "uint8" }, "int8: format=qoperator has kernels for"],
+      [{ mode: "static", target: "tensorrt", activationType: "uint8" }, "int8: target=tensorrt takes symmetric int8 codes only"],
+    ] as const)
+      await expect(apply(cnn(), p as Params, data)).rejects.toThrow(message);
+  });
+
+  test.each(["int8", "uint8"] as const)("dynamic: %s weights with a zero point", async (weightType) => {
+    const model = net(["n", 16], (b, v, c) =>
+      b.matmul(
+        v,
+        c(
+          "w",
+          tensor(
+            "float32",
+            [16, 8],
+            floatsOf(normal("w", [16, 8])).map((w) => w + 1),
+          ),
+        ),
+      ),
+    );
+    const x = normal("x", [8, 16]);
+    const { model: small } = await apply(model, { weightType, weights: "asymmetric" });
+    expect(numbersOf([...small.graph.nodes].find((n) => n.opType === "MatMulInteger")!.inputs[3]!.data!)[0]).not.toBe(0);
+    for (const level of ["all", "disabled"] as const)
+      expect(distance(floatsOf(await run(small, { x }, level)), floatsOf(await run(model, { x })))).toBeLessThan(0.02);
+  });
+});
+
 describe("a model of an older opset is raised to what int8 needs", () => {
   const old = net(
     ["n", 4, 1],

@@ -1,6 +1,7 @@
 /** Weights and activations in 8-bit integers. */
-import { choice, flag, int, number, text, type ValuesOf } from "../../data/params.ts";
+import { choice, flag, int, number, optional, text, type ValuesOf } from "../../data/params.ts";
 import { cloneModel, type Model, type Value } from "../../ir/graph.ts";
+import { allNodes } from "../../ir/walk.ts";
 import { sizeOf } from "../../tensor/dtype.ts";
 import { Fault } from "../../tensor/fault.ts";
 import { liftConstants } from "../../transform/fold.ts";
@@ -14,9 +15,12 @@ import { quantizeDynamically } from "./dynamic.ts";
 import { errorsOf, onDecidedScales, onRunningScales } from "./error.ts";
 import { asGemms, plainGemm } from "./gemm.ts";
 import { type Found, type Layer, layersOf, leave } from "./layers.ts";
+import { toOperators } from "./qoperator.ts";
 import { sampled, shapes } from "./sample.ts";
+import { intTypes } from "./scheme.ts";
 import { decide, quantizeStatically } from "./static.ts";
 import { dropFloats, dropUnused, readInitializers, storeWeights } from "./store.ts";
+import { cautionOf, widthsOf } from "./widths.ts";
 
 const params = {
   mode: choice(["dynamic", "static"], {
@@ -32,6 +36,17 @@ const params = {
     max: 100,
     doc: "static, calibration=percentile: share of the elements inside the range, in percent",
   }),
+  activationType: optional(
+    choice(intTypes, { doc: "static: codes of activations; null: uint8, for tensorrt int8. 16 bits are more exact, no faster on CPUs" }),
+  ),
+  weightType: choice(["int8", "uint8", "int16", "uint16"], { doc: "codes of weights" }),
+  weights: choice(["symmetric", "asymmetric"], {
+    doc: "weights centred on zero, or with a zero point (for Convs and dynamic one that all channels share)",
+  }),
+  format: choice(["qdq", "qoperator"], {
+    doc: "static: layers between QuantizeLinear and DequantizeLinear, which the runtime fuses; or its own integer operators (QLinearConv, QGemm …) in the file",
+  }),
+  minRange: number(0, { min: 0, doc: "static: a narrower range of activations is widened to this" }),
   target: choice(["cpu", "tensorrt"], {
     doc: "cpu: uint8 activations × int8 weights; tensorrt: int8 × int8 with zero point 0, static only",
   }),
@@ -63,12 +78,14 @@ export const int8 = defineTechnique({
 });
 
 async function apply(model: Model, p: Int8Params, context: Context): Promise<void> {
-  if (p.target === "tensorrt" && p.mode !== "static") throw new Fault("int8", "target=tensorrt needs mode=static; got mode=dynamic");
+  const widths = widthsOf(p);
   const selected = { include: p.include, ...(p.exclude ? { exclude: p.exclude } : {}) };
   const probe = cloneModel(model);
   liftConstants(probe);
   let found = sorted(layersOf(probe, selected), p);
   if (found.static.length + found.dynamic.length === 0) return report([], found, context.note);
+  const caution = cautionOf(widths, p);
+  if (caution) context.note(caution);
   raise(model, p, context.note);
   raiseIrVersion(model, 4);
   liftConstants(model);
@@ -81,6 +98,9 @@ async function apply(model: Model, p: Int8Params, context: Context): Promise<voi
     ...(await dynamically(model, found.dynamic, p, context, found.left)),
   ];
   dropFloats(done, before, context.note);
+  if (p.format === "qoperator") for (const line of toOperators(model)) context.note(line);
+  if ([...allNodes(model.graph)].some((n) => n.domain === "com.microsoft") && !model.opsets.has("com.microsoft"))
+    model.opsets.set("com.microsoft", 1);
   report(done, found, context.note);
 }
 
@@ -109,7 +129,7 @@ function sorted({ layers, left }: Found, p: Int8Params): Sorted {
  */
 function raise(model: Model, p: Int8Params, note: (line: string) => void): void {
   const from = opsetOf(model);
-  const to = p.mode === "static" && p.granularity === "channel" ? 13 : 11;
+  const to = p.mode === "static" && (p.granularity === "channel" || p.format === "qoperator") ? 13 : 11;
   if (from >= to) return;
   try {
     const rewritten = upgrade(model, to);
@@ -151,7 +171,7 @@ async function dynamically(
   left: Map<string, string[]>,
 ): Promise<readonly Layer[]> {
   if (layers.length === 0) return [];
-  const stored = storeWeights(layers, p);
+  const stored = storeWeights(layers, { ...widthsOf(p), oneZero: true });
   const errors = new Map([...stored].map(([l, w]) => [l, w.error]));
   const data = context.calibration ?? context.train;
   const top = new Map([...stored].filter(([l]) => !l.node.graph.parent));
@@ -173,24 +193,24 @@ async function statically(
 ): Promise<readonly Layer[]> {
   if (found.length === 0) return [];
   const data = (context.calibration ?? context.train)!;
-  const cpu = p.target === "cpu";
+  const widths = widthsOf(p);
   const shape = await shapes(model, data, context.threads);
   const ndim = (v: Value) => shape(v)?.length ?? null;
   const layers = asGemms(found, ndim, opsetOf(model));
   const options = {
-    ...p,
-    symmetric: p.activations === "symmetric",
-    activationType: cpu ? ("uint8" as const) : ("int8" as const),
+    ...widths,
+    calibration: p.calibration,
+    percentile: p.percentile,
     threads: context.threads,
     progress: (step: number, of: number) => context.progress({ what: "calibration", step, of }),
   };
-  const plan = planChain(model.graph, layers, cpu);
+  const plan = planChain(model.graph, layers, widths.chains);
   const ranges = await calibrate(model, new Set([...plan.values.keys(), ...plan.values.values()]), data, options);
   let q = decide(layers, plan, ranges, options);
   const good = accepted(layers, await errorsOf(model, q.weights, sampled(data, 64), context.threads, onDecidedScales(q)), p, left);
   if (good.length < layers.length) {
     dropUnused(q.weights);
-    q = decide(good, planChain(model.graph, good, cpu), ranges, options);
+    q = decide(good, planChain(model.graph, good, widths.chains), ranges, options);
   }
   quantizeStatically(model, q, ndim);
   return good;

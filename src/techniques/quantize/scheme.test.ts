@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { affine, biasFloor, type Int8, quantizeBias, quantizeWeights, representable } from "./scheme.ts";
+import { affine, biasFloor, type Int8, quantizeBias, representable } from "./scheme.ts";
+import { quantizeWeights } from "./weightcodes.ts";
 
 // Made by test/reference/int8.py: ONNX Runtime's own formulas in numpy.
 const reference = JSON.parse(readFileSync(new URL("../../../test/reference/fixtures/int8.json", import.meta.url), "utf8")) as {
@@ -48,21 +49,21 @@ describe("scale and zero point", () => {
 
 describe("weights", () => {
   test.each(reference.weights)("$shape by axis $axis, reduceRange $reduceRange", ({ shape, axis, reduceRange, values, scales, codes }) => {
-    const w = quantizeWeights(Float32Array.from(values), shape, { axis, reduceRange });
+    const w = quantizeWeights(Float32Array.from(values), shape, { axis, dtype: "int8", symmetric: true, reduceRange });
     expect(Array.from(w.scales)).toEqual(scales);
     expect(Array.from(w.codes)).toEqual(codes);
     expect(w.error).toBeGreaterThan(0);
     expect(w.error).toBeLessThan(reduceRange ? 0.03 : 0.015);
   });
   test("a channel of zeros borrows a scale", () => {
-    const w = quantizeWeights(new Float32Array([1, 0, -2, 0]), [2, 2], { axis: 1, reduceRange: false });
+    const w = quantizeWeights(new Float32Array([1, 0, -2, 0]), [2, 2], { axis: 1, dtype: "int8", symmetric: true, reduceRange: false });
     expect(Array.from(w.scales)).toEqual([Math.fround(4 / 254), Math.fround(4 / 254)]);
     expect(Array.from(w.codes)).toEqual([64, 0, -127, 0]);
   });
   test("a large bias widens the scale until it fits", () => {
     const tiny = new Float32Array([1e-6, 0.5]);
     const atLeast = (c: number) => biasFloor([40, 0.1][c]!, 0.01);
-    const { scales } = quantizeWeights(tiny, [1, 2], { axis: 1, reduceRange: false, atLeast });
+    const { scales } = quantizeWeights(tiny, [1, 2], { axis: 1, dtype: "int8", symmetric: true, reduceRange: false, atLeast });
     expect(scales[0]).toBeGreaterThan(Math.fround(1e-6 / 127));
     expect(scales[1]).toBe(Math.fround(1 / 254));
     const b = quantizeBias(new Float32Array([40, 0.1]), 0.01, scales);

@@ -3,8 +3,10 @@ import { roundEven } from "../../tensor/dtype.ts";
 
 export type Int8 = "uint8" | "int8";
 
+export const intTypes = ["uint8", "int8", "uint16", "int16"] as const;
+
 /** Types of codes. */
-export type IntType = Int8 | "uint16" | "int16";
+export type IntType = (typeof intTypes)[number];
 
 /** Scale and zero point of one tensor. */
 export interface Affine {
@@ -19,20 +21,19 @@ const bitsOf = (dtype: IntType) => (dtype.endsWith("16") ? 16 : 8);
 /** Number of codes. */
 export const levelsOf = (dtype: IntType): number => 2 ** bitsOf(dtype);
 
-/** Lowest and highest code; symmetric signed codes leave out the lowest, so that both sides reach as far. */
-export function codesOf(dtype: IntType, symmetric = false): [min: number, max: number] {
+/**
+ * Lowest and highest code. Symmetric signed codes leave out the lowest, so that both sides reach as far. `reduced`: one bit fewer, as ONNX
+ * Runtime's reduce_range has it.
+ */
+export function codeRange(dtype: IntType, symmetric = false, reduced = false): [min: number, max: number] {
   const levels = levelsOf(dtype);
-  if (dtype.startsWith("u")) return [0, levels - 1];
+  if (dtype.startsWith("u")) return [0, reduced ? levels / 2 - 1 : levels - 1];
+  if (reduced) return [-levels / 4, levels / 4];
   return [symmetric ? 1 - levels / 2 : -levels / 2, levels / 2 - 1];
 }
 
-/** Lowest and highest code of symmetric int8 weights. Seven bits where pairs of products would overflow 16 bits (AVX2 without VNNI). */
-export function weightCodes(reduceRange: boolean): [min: number, max: number] {
-  return reduceRange ? [-64, 64] : [-127, 127];
-}
-
 /** A scale below the smallest normal float32 would underflow in the kernels: such a range is as good as empty. */
-const tiny = 1.1754943508222875e-38;
+export const tiny = 1.1754943508222875e-38;
 
 /**
  * Scale and zero point for a range of real numbers, which is first widened to hold 0 (so that padding and Relu stay exact).
@@ -51,7 +52,7 @@ export function affine(range: { readonly min: number; readonly max: number }, dt
     max = Math.max(-min, max);
     min = -max;
   }
-  const [qmin, qmax] = codesOf(dtype, symmetric);
+  const [qmin, qmax] = codeRange(dtype, symmetric);
   const scale = Math.fround(max - min) / (qmax - qmin);
   if (!(scale >= tiny)) return { dtype, scale: 1, zeroPoint: 0 };
   const zeroPoint = centred ? roundEven((qmin + qmax) / 2) : roundEven(qmin - min / scale);
@@ -60,63 +61,8 @@ export function affine(range: { readonly min: number; readonly max: number }, dt
 
 /** The real numbers the lowest and the highest code stand for. */
 export function representable(a: Affine): [min: number, max: number] {
-  const [qmin, qmax] = codesOf(a.dtype);
+  const [qmin, qmax] = codeRange(a.dtype);
   return [a.scale * (qmin - a.zeroPoint), a.scale * (qmax - a.zeroPoint)];
-}
-
-/** Symmetric int8 codes of a weight. */
-export interface WeightCodes {
-  readonly codes: Int8Array;
-  /** One per channel of the axis, or a single one. */
-  readonly scales: Float32Array;
-  /** ‖W − Ŵ‖ / ‖W‖. */
-  readonly error: number;
-}
-
-export interface WeightScheme {
-  /** The axis of the output channels for a scale each; null: one scale for all. */
-  readonly axis: number | null;
-  readonly reduceRange: boolean;
-  /** Smallest scale allowed, by channel: what keeps an int32 bias in range. */
-  readonly atLeast?: (channel: number) => number;
-}
-
-/**
- * Quantizes weights symmetrically: scale = max|w|/127 (by channel), code = round(w/scale). A channel of zeros takes the largest scale of
- * the others, so that its bias keeps its resolution.
- */
-export function quantizeWeights(values: Float32Array, shape: readonly number[], scheme: WeightScheme): WeightCodes {
-  const { axis } = scheme;
-  const [qmin, qmax] = weightCodes(scheme.reduceRange);
-  const channels = axis === null ? 1 : shape[axis]!;
-  const inner = axis === null ? values.length : shape.slice(axis + 1).reduce((a, d) => a * d, 1);
-  const scales = new Float32Array(channels);
-  for (let i = 0, at = 0; at < values.length; i++) {
-    const c = i % channels;
-    let most = scales[c]!;
-    for (const end = at + inner; at < end; at++) most = Math.max(most, Math.abs(values[at]!));
-    scales[c] = most;
-  }
-  let widest = 0;
-  for (let c = 0; c < channels; c++) {
-    const scale = Math.fround(2 * scales[c]!) / (qmax - qmin);
-    scales[c] = scale >= tiny ? scale : 0;
-    widest = Math.max(widest, scales[c]!);
-  }
-  for (let c = 0; c < channels; c++) scales[c] = Math.max(scales[c] || widest || 1, scheme.atLeast?.(c) ?? 0);
-  const codes = new Int8Array(values.length);
-  let [wrong, all] = [0, 0];
-  for (let i = 0, at = 0; at < values.length; i++) {
-    const scale = scales[i % channels]!;
-    for (const end = at + inner; at < end; at++) {
-      const w = values[at]!;
-      const q = Math.min(qmax, Math.max(qmin, roundEven(Math.fround(w / scale))));
-      codes[at] = q;
-      wrong += (w - q * scale) ** 2;
-      all += w * w;
-    }
-  }
-  return { codes, scales, error: all > 0 ? Math.sqrt(wrong / all) : 0 };
 }
 
 /** The scale at which a bias of magnitude `bias` still leaves half of the int32 range to the sum of products: scale of the weight, given that of the input. */

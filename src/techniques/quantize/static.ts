@@ -5,14 +5,16 @@ import type { Range } from "../../runtime/observers.ts";
 import { type Plan, type Tail, tailOf } from "./chain.ts";
 import { inputOf, type Layer, outputOf } from "./layers.ts";
 import { quantizedLayer, roundTrip } from "./qdq.ts";
-import { type Affine, affine, biasFloor, representable } from "./scheme.ts";
-import { type StoredWeight, storeWeights } from "./store.ts";
+import { type Affine, affine, biasFloor, type IntType, representable } from "./scheme.ts";
+import { type StoredWeight, type StoreOptions, storeWeights } from "./store.ts";
 
-export interface StaticOptions {
-  readonly granularity: "channel" | "tensor";
+export interface StaticOptions extends StoreOptions {
   readonly symmetric: boolean;
-  readonly reduceRange: boolean;
-  readonly target: "cpu" | "tensorrt";
+  readonly activationType: IntType;
+  /** Biases in int32, as the integer kernels take them; else in floats (TensorRT, 16 bits). */
+  readonly integerBias: boolean;
+  /** A range narrower than this is widened to it. */
+  readonly minRange: number;
 }
 
 /** How the layers will be spelled: decided, with every number it takes. */
@@ -31,9 +33,9 @@ export function decide(layers: readonly Layer[], plan: Plan, ranges: ReadonlyMap
     const r = ranges.get(from)!;
     const tail = plan.whole.get(from);
     const bounded = tail ? { min: Math.max(r.min, tail.min), max: Math.min(r.max, tail.max) } : r;
-    affines.set(v, o.target === "tensorrt" ? affine(bounded, "int8", true) : affine(bounded, "uint8", o.symmetric));
+    affines.set(v, affine(bounded, o.activationType, o.symmetric, o.minRange));
   }
-  const integerBias = o.target === "cpu";
+  const { integerBias } = o;
   const atLeast = (l: Layer, c: number) => (l.bias ? biasFloor(l.bias[c]!, affines.get(inputOf(l))!.scale) : 0);
   const weights = storeWeights(layers, { ...o, ...(integerBias ? { atLeast } : {}) });
   return { layers, plan, affines, weights, integerBias };

@@ -1,23 +1,31 @@
-/** Quantized weights in the model: one int8 tensor for all layers that see the same weight. */
+/** Quantized weights in the model: one tensor of codes for all layers that see the same weight. */
 import type { Model, Value } from "../../ir/graph.ts";
 import { allGraphs, labelOf } from "../../ir/walk.ts";
 import { floatsOf, tensor, wrap } from "../../tensor/tensor.ts";
 import { dropDefault } from "../../transform/weights.ts";
 import { type Layer, weightKey, weightOf } from "./layers.ts";
-import { quantizeWeights } from "./scheme.ts";
+import type { IntType } from "./scheme.ts";
+import { quantizeWeights } from "./weightcodes.ts";
 
 export interface StoredWeight {
-  /** int8, as {@link weightOf} lays it out. */
+  /** Integers, as {@link weightOf} lays it out. */
   readonly codes: Value;
   /** float32 [channels], or a scalar. */
   readonly scales: Value;
   readonly scale: Float32Array;
+  /** One for each scale. */
+  readonly zeroPoints: Int32Array;
   /** ‖W − Ŵ‖ / ‖W‖. */
   readonly error: number;
 }
 
 export interface StoreOptions {
   readonly granularity: "channel" | "tensor";
+  readonly weightType: IntType;
+  /** Codes centred on 0 (unsigned: on the middle). */
+  readonly symmetricWeights: boolean;
+  /** All layers have one zero point for all channels, as Convs do: kernels with the range of an input taken at run time want that. */
+  readonly oneZero?: boolean;
   readonly reduceRange: boolean;
   /** Smallest weight scale a layer's bias allows, by channel. */
   readonly atLeast?: (layer: Layer, channel: number) => number;
@@ -40,14 +48,18 @@ export function storeWeights(layers: readonly Layer[], options: StoreOptions): M
     const floor = (c: number) => Math.max(...group.map((l) => atLeast?.(l, c) ?? 0));
     const w = quantizeWeights(floatsOf(t), t.shape, {
       axis: perTensor ? null : axis,
+      dtype: options.weightType,
+      symmetric: options.symmetricWeights,
+      oneZero: options.oneZero === true || first!.op === "Conv",
       reduceRange: options.reduceRange,
       atLeast: !atLeast ? undefined : perTensor ? () => Math.max(...Array.from({ length: channels }, (_, c) => floor(c))) : floor,
     });
     const name = first!.use.through.length ? `${weight.name}/seen` : weight.name;
     const stored = {
-      codes: weight.graph.initializer(`${name}/int8`, wrap("int8", t.shape, w.codes)),
+      codes: weight.graph.initializer(`${name}/${options.weightType}`, wrap(options.weightType, t.shape, w.codes)),
       scales: weight.graph.initializer(`${name}/scale`, tensor("float32", perTensor ? [] : [channels], w.scales)),
       scale: w.scales,
+      zeroPoints: w.zeroPoints,
       error: w.error,
     };
     for (const layer of group) out.set(layer, stored);
