@@ -6,5 +6,6 @@ export { magnitude } from "./prune/magnitude.ts";
 export { half } from "./quantize/half.ts";
 export { int8 } from "./quantize/int8.ts";
 export { integerOps } from "./quantize/integerOps.ts";
+export { mixed } from "./quantize/mixed.ts";
 export { qat } from "./quantize/qat.ts";
 export { weightOnly } from "./quantize/weightonly.ts";

@@ -12,7 +12,7 @@ const x = model.graph.input("x", "float32", ["n", 2]);
 const w = model.graph.initializer("w", tensor("float32", [2, 2], [1, 0, 0, 2]));
 const y = b.node("MatMul", [x, w]);
 model.graph.addOutput(y.outputs[0]!);
-const slot = { name: "w", readers: [{ node: y, input: 1 }], weights: w.data! };
+const slot = { name: "w", readers: [{ node: y, input: 1 }], weights: () => w.data! };
 const data = fromArrays({ x: tensor("float32", [3, 2], [1, 0, 0, 1, 1, 1]) });
 const other = tensor("float32", [2, 2], [1, 0, 0, 3]);
 

@@ -15,7 +15,7 @@ export type Divergence = "relative" | "kl";
 export interface Slot {
   readonly name: string;
   readonly readers: readonly { readonly node: Node; readonly input: number }[];
-  readonly weights: Tensor;
+  readonly weights: () => Tensor;
 }
 
 /** Slots with other weights, of the same shape and type. */
@@ -42,10 +42,11 @@ export async function sensitivity(
   const names = new Map<Slot, string>();
   const own: Record<string, Tensor> = {};
   for (const slot of slots) {
-    const v = probe.graph.input(`${slot.name}/trial`, slot.weights.dtype, slot.weights.shape);
+    const weights = slot.weights();
+    const v = probe.graph.input(`${slot.name}/trial`, weights.dtype, weights.shape);
     for (const { node, input } of slot.readers) copies.get(node.outputs[0]!)!.producer!.setInput(input, v);
     names.set(slot, v.name);
-    own[v.name] = slot.weights;
+    own[v.name] = weights;
   }
   removeDead(probe.graph);
   const session = await open(probe, { threads: options.threads, spinning: false });
