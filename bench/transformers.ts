@@ -27,6 +27,7 @@ const { results } = await convert(readFolder(join(folder, "spam")), {
   symmetric: true,
   accuracyLevel: null,
   quantType: 1,
+  embeddings: false,
   blockedOps: [],
   compat: false,
   current: false,

@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
@@ -38,3 +38,22 @@ test("every technique stands in the README with its own words, and every folder"
   const folders = readdirSync(join(root, "src"), { withFileTypes: true }).filter((f) => f.isDirectory());
   for (const f of folders) expect(readme).toMatch(new RegExp(`^ {2}${f.name}/ +\\S`, "m"));
 });
+
+test("the command and the code for transformers.js users run as they are written", () => {
+  const section = /<!-- transformers -->([\s\S]*?)<!-- \/transformers -->/.exec(readme)![1]!;
+  const [command, code] = ["sh", "js"].map((language) => new RegExp(`\`\`\`${language}\n([\\s\\S]*?)\`\`\``).exec(section)![1]!.trim());
+  const folder = mkdtempSync(join(tmpdir(), "pith-"));
+  cpSync(join(root, "test/fixtures/spam"), join(folder, "my-model"), { recursive: true });
+  symlinkSync(join(root, "node_modules"), join(folder, "node_modules"));
+  const [name, ...args] = command!.split(" ");
+  expect(name).toBe("pith");
+  const pith = ["--import", import.meta.resolve("tsx"), "--conditions=source", join(root, "src/cli/main.ts")];
+  const printed = execFileSync(process.execPath, [...pith, ...args, "--quiet"], { cwd: folder, encoding: "utf8" });
+  for (const suffix of ["_fp16", "_quantized", "_int8", "_uint8", "_q4", "_q4f16", "_bnb4", "_q2", "_q1"]) {
+    expect(printed).toContain(`model${suffix}.onnx`);
+    expect(existsSync(join(folder, `my-model/onnx/model${suffix}.onnx`)), suffix).toBe(true);
+  }
+  expect(printed).toMatch(/q1: 1-bit codes are carried in 2 bits.*the same size as q2/);
+  writeFileSync(join(folder, "use.mjs"), code!);
+  expect(execFileSync(process.execPath, ["use.mjs"], { cwd: folder, encoding: "utf8" })).toMatch(/label: 'spam', score: 0\.9/);
+}, 120_000);

@@ -3,7 +3,7 @@ import { Command, InvalidArgumentError } from "commander";
 import { bytes } from "../report/format.ts";
 import { table } from "../report/table.ts";
 import { type ConvertOptions, convert, type Result } from "../transformers/convert.node.ts";
-import { type Dtype, type DtypeName, differences, dtypes } from "../transformers/dtypes.ts";
+import { type Dtype, type DtypeName, defaultDtypes, differences, dtypes } from "../transformers/dtypes.ts";
 import { readFolder } from "../transformers/folder.node.ts";
 import { progressLine } from "./progress.ts";
 import { dim, print } from "./terminal.ts";
@@ -19,6 +19,7 @@ interface Options {
   readonly symmetric: boolean;
   readonly accuracyLevel?: number;
   readonly quantType: 0 | 1;
+  readonly embeddings?: true;
   readonly blockOps: readonly string[];
   readonly compat?: true;
   readonly current?: true;
@@ -35,7 +36,7 @@ const all = Object.keys(dtypes) as DtypeName[];
 const command = new Command("transformers")
   .description("a model folder for transformers.js: writes onnx/<name><suffix>.onnx in each dtype, loaded and compared with the original")
   .argument("<folder>", "config.json, tokenizer files and onnx/<name>.onnx, as transformers.js has them")
-  .option("--dtypes <names>", `of ${all.join(",")}`, dtypeList, all)
+  .option("--dtypes <names>", `of ${all.join(",")}`, dtypeList, defaultDtypes)
   .option("-o, --output <folder>", "where the results go, with a copy of the folder's other files (default: into the folder itself)")
   .option("--force", "replace files that are there")
   .option("--per-channel", "8 bits: a scale for each output channel (default: by the config's model_type, as the converter of version 3)")
@@ -46,9 +47,10 @@ const command = new Command("transformers")
   .option("--no-symmetric", "4 bits and fewer: with zero points")
   .option("--accuracy-level <level>", "4 bits and fewer: accuracy_level of MatMulNBits, 4 for 8-bit activations", whole(0))
   .option("--quant-type <type>", "bnb4: 0 FP4, 1 NF4", quantType, 1)
+  .option("--embeddings", "4 bits and fewer: embedding tables too (default: those that the output layer shares)")
   .option("--block-ops <types>", "op types that stay as they are, e.g. Gather,Conv", (text: string) => text.split(","), [])
   .option("--compat", "as the converter of version 3 did, where pith does otherwise")
-  .option("--current", "for loaders on ONNX Runtime 1.20 and later only: no workarounds for older ones")
+  .option("--current", "for loaders on ONNX Runtime 1.30 and later only: no workarounds for older ones")
   .option("--no-check", "do not load the results and compare them with the original")
   .option("--least-agreement <number>", "refuse a result whose outputs agree less (default: by dtype)", amount(-1))
   .option("--shape <name=1x3x224x224>", "an input's shape, where it cannot be guessed (repeatable)", repeated(shape))
@@ -92,6 +94,7 @@ async function run(path: string, o: Options): Promise<void> {
     symmetric: o.symmetric,
     accuracyLevel: o.accuracyLevel ?? null,
     quantType: o.quantType,
+    embeddings: o.embeddings ?? false,
     blockedOps: o.blockOps,
     compat: o.compat ?? false,
     current: o.current ?? false,
@@ -109,11 +112,13 @@ async function run(path: string, o: Options): Promise<void> {
     if (o.json) print(JSON.stringify(results, null, 2));
     else {
       print(tableOf(results));
-      for (const r of results) for (const n of r.notes) print(dim(`${r.file}: ${n}`));
-      for (const d of o.dtypes) {
+      for (const [note, names] of gathered(results.flatMap((r) => r.notes.map((n) => [n, r.file.replace(/\.onnx$/, "")] as const))))
+        print(dim(`${names.join(", ")}: ${note}`));
+      const remarks = o.dtypes.flatMap((d) => {
         const { remark }: Dtype = dtypes[d];
-        if (remark) print(dim(`${d}: ${remark}`));
-      }
+        return remark ? [[remark, d] as const] : [];
+      });
+      for (const [remark, names] of gathered(remarks)) print(dim(`${names.join(", ")}: ${remark}`));
       if (configured) print(dim("config.json: its transformers.js_config now says which files have external data"));
     }
     const failed = results.filter((r) => r.error !== null);
@@ -123,6 +128,13 @@ async function run(path: string, o: Options): Promise<void> {
   } finally {
     line.clear();
   }
+}
+
+/** The names that each line is said of. */
+function gathered(lines: readonly (readonly [line: string, name: string])[]): Map<string, string[]> {
+  const out = new Map<string, string[]>();
+  for (const [line, name] of lines) out.set(line, [...(out.get(line) ?? []), name]);
+  return out;
 }
 
 function tableOf(results: readonly Result[]): string {

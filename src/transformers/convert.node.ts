@@ -4,13 +4,13 @@ import { join, resolve } from "node:path";
 import { host } from "#host";
 import { type Batch, fromFeeds } from "../data/dataset.ts";
 import type { Model } from "../ir/graph.ts";
-import { allNodes } from "../ir/walk.ts";
 import { fileBytes, load, save } from "../onnx/file.ts";
 import { limits } from "../onnx/limits.ts";
 import { compress } from "../recipe/compress.ts";
 import { Fault } from "../tensor/fault.ts";
 import { type Agreement, agreement } from "./agreement.ts";
 import { type Dtype, type DtypeName, dtypes, perChannelDefault, type Settings } from "./dtypes.ts";
+import { factsOf } from "./facts.ts";
 import { chunkName, copyRest, declareExternalData, filesOf, install, type ModelFolder, unfinished, writeJson } from "./folder.node.ts";
 import { inputsFor, openSizes } from "./inputs.ts";
 import { run } from "./run.node.ts";
@@ -86,7 +86,7 @@ export async function convert(folder: ModelFolder, options: ConvertOptions): Pro
       const work = unfinished(onnx);
       try {
         if (options.check !== false) reference ??= await referenceOf(path, model, session, folder, options);
-        const made = await make(model, dtypes[dtype], reference?.sets ?? null, folder, options, notes);
+        const made = await make(model, dtypes[dtype], reference?.sets ?? null, before, folder, options, notes);
         const part = join(work, file);
         save(made, part, {
           external: options.external ?? "large",
@@ -141,23 +141,31 @@ async function referenceOf(path: string, model: Model, session: string, folder: 
   );
 }
 
+/** Models of more bytes are not run to look for overflow. */
+const lookedAt = 500e6;
+
 async function make(
   model: Model,
   dtype: Dtype,
   sets: readonly Batch[] | null,
+  bytes: number,
   folder: ModelFolder,
   options: ConvertOptions,
   notes: string[],
 ): Promise<Model> {
-  const ops = new Set([...allNodes(model.graph)].map((n) => n.opType));
-  const steps = dtype.steps(options, { modelType: folder.modelType, ops });
-  const { model: made, run } = await compress(model, steps, {
-    calibration: sets && fromFeeds(sets),
-    measure: null,
-    seed: 0,
-    threads: options.threads ?? host.cores,
-  });
-  for (const s of run.steps) notes.push(...s.notes);
+  const steps = dtype.steps(options, factsOf(model, folder.modelType));
+  let made = model;
+  for (const step of steps) {
+    const { model: next, run } = await compress(made, [step], {
+      // Ranges are looked at where 16 bits may not hold them, and the model is not so large that running it is what takes time.
+      calibration: step.technique === "half" && sets && bytes < lookedAt ? fromFeeds(sets) : null,
+      measure: null,
+      seed: 0,
+      threads: options.threads ?? host.cores,
+    });
+    made = next;
+    for (const s of run.steps) notes.push(...s.notes);
+  }
   return made;
 }
 

@@ -1,5 +1,5 @@
 /** The dtypes that transformers.js loads: file suffixes, and how each is made. */
-import { half, integerOps } from "../techniques/index.ts";
+import { half, integerOps, weightOnly } from "../techniques/index.ts";
 import { transformersBlockList } from "../techniques/quantize/halfops.ts";
 import type { Step } from "../techniques/technique.ts";
 
@@ -14,11 +14,13 @@ export interface Settings {
   readonly accuracyLevel: number | null;
   /** bnb4: 0 FP4, 1 NF4. */
   readonly quantType: 0 | 1;
+  /** 4 bits and fewer: tables that Gather reads, too, not only those that a layer shares. */
+  readonly embeddings: boolean;
   /** Op types that stay as they are. */
   readonly blockedOps: readonly string[];
   /** Do as the converter of transformers.js 3 did, where pith knows better: see {@link differences}. */
   readonly compat: boolean;
-  /** For loaders on ONNX Runtime 1.20 and later only: no workarounds for what older ones could not run. */
+  /** For loaders on ONNX Runtime 1.30 and later only: no workarounds for what older ones could not run. */
   readonly current: boolean;
 }
 
@@ -27,6 +29,10 @@ export interface Facts {
   readonly modelType: string;
   /** Op types of the model, its subgraphs' too. */
   readonly ops: ReadonlySet<string>;
+  /** Weights that Gather and a layer share. */
+  readonly tied: readonly string[];
+  /** Tables that Gather reads, those among them. */
+  readonly tables: readonly string[];
 }
 
 export interface Dtype {
@@ -79,6 +85,44 @@ const sixteenBits: Dtype["steps"] = (s) => [
   }),
 ];
 
+/** Blocks of 4 bits and fewer, as MatMulNBits; a table that the output layer shares in the same codes. */
+function blocks(type: "int4" | "int2" | "binary"): Dtype["steps"] {
+  return (s, f) => [
+    weightOnly({
+      type,
+      blockSize: s.blockSize ?? 32,
+      symmetric: s.symmetric || type === "binary",
+      accuracyLevel: s.accuracyLevel ?? 0,
+      format: "nbits",
+      conv: false,
+      ...(s.compat
+        ? { embeddings: "none", exclude: ["op:Gemm", ...f.tied].join(","), maxError: 1e9 }
+        : { embeddings: s.embeddings ? "all" : "tied", exclude: blocked(s.blockedOps) }),
+    }),
+  ];
+}
+
+/** 4-bit floats have no form that Gather reads: tables become 4-bit integers, and the layers that share them. */
+const fourBitFloats: Dtype["steps"] = (s, f) => {
+  const tables = s.compat ? [] : s.embeddings ? f.tables : f.tied;
+  const integers = { type: "int4", blockSize: 32, format: "nbits", conv: false, embeddings: s.embeddings ? "all" : "tied" } as const;
+  const floats = { type: s.quantType === 1 ? "nf4" : "fp4", blockSize: s.blockSize ?? 64, conv: false, embeddings: "none" } as const;
+  return [
+    ...(tables.length ? [weightOnly({ ...integers, include: tables.join(","), exclude: blocked(s.blockedOps) })] : []),
+    weightOnly({
+      ...floats,
+      ...(s.compat ? { exclude: ["op:Gemm", ...f.tied].join(","), maxError: 1e9 } : { exclude: blocked(s.blockedOps) }),
+    }),
+  ];
+};
+
+const then =
+  (first: Dtype["steps"], second: Dtype["steps"]): Dtype["steps"] =>
+  (s, f) => [...first(s, f), ...second(s, f)];
+
+const coarse = "how far it is from the original is shown and not bounded: so few bits suit weights that were trained for them";
+const carried = "1-bit codes are carried in 2 bits, as the runtime has no narrower ones: the same size as q2";
+
 export const dtypes = {
   fp16: { suffix: "_fp16", doc: "16-bit floats inside, float32 inputs and outputs", steps: sixteenBits, agreement: 0.999 },
   q8: {
@@ -89,24 +133,55 @@ export const dtypes = {
   },
   int8: { suffix: "_int8", doc: "8-bit signed weights, integer MatMul", steps: eightBits(() => "int8"), agreement: 0.9 },
   uint8: { suffix: "_uint8", doc: "8-bit unsigned weights, integer MatMul", steps: eightBits(() => "uint8"), agreement: 0.9 },
+  q4: { suffix: "_q4", doc: "4-bit weights in blocks of 32 (MatMulNBits)", steps: blocks("int4"), agreement: 0.9 },
+  q4f16: {
+    suffix: "_q4f16",
+    doc: "q4, and all else in 16-bit floats",
+    steps: then(blocks("int4"), sixteenBits),
+    agreement: 0.9,
+  },
+  bnb4: { suffix: "_bnb4", doc: "4-bit floats in blocks of 64 (MatMulBnb4)", steps: fourBitFloats, agreement: 0.9 },
+  q2: { suffix: "_q2", doc: "2-bit weights in blocks of 32", steps: blocks("int2"), agreement: -1, remark: coarse },
+  q2f16: {
+    suffix: "_q2f16",
+    doc: "q2, and all else in 16-bit floats",
+    steps: then(blocks("int2"), sixteenBits),
+    agreement: -1,
+    remark: coarse,
+  },
+  q1: {
+    suffix: "_q1",
+    doc: "1-bit weights in blocks of 32, carried in 2-bit codes",
+    steps: blocks("binary"),
+    agreement: -1,
+    remark: `${carried}; ${coarse}`,
+  },
+  q1f16: {
+    suffix: "_q1f16",
+    doc: "q1, and all else in 16-bit floats",
+    steps: then(blocks("binary"), sixteenBits),
+    agreement: -1,
+    remark: `${carried}; ${coarse}`,
+  },
 } as const satisfies Record<string, Dtype>;
+
+/** What the converter makes where nothing is said. */
+export const defaultDtypes = ["fp16", "q8", "int8", "uint8", "q4", "q4f16", "bnb4"] as const satisfies readonly DtypeName[];
 
 export type DtypeName = keyof typeof dtypes;
 
 /** What `compat` changes back, for help and README. */
 export const differences = [
   "fp16, q4f16: weights beyond 1e4 are clamped, which ruins BatchNormalizations with large variances (pith keeps in float32 what 16 bits cannot hold)",
+  "q4, q4f16, bnb4, q2, q1: tables that the output layer shares stay float, and so does that layer (pith stores them once, in blocks); Gemm stays float",
   "q8, int8, uint8: Convs become ConvInteger (4–8 times slower than float; pith stores their weights in 8 bits and computes in float)",
   "q8, int8, uint8: Gemm stays float; weights that 8 bits change by more than 20 % are quantized all the same",
 ] as const;
 
 /** The session files among names in `onnx/`: those that are no dtype's output of another one. Without ".onnx". */
-export function sessionsIn(names: readonly string[], suffixes: readonly string[] = Object.values(dtypes).map((d) => d.suffix)): string[] {
+export function sessionsIn(names: readonly string[]): string[] {
   const bases = names.filter((n) => n.endsWith(".onnx")).map((n) => n.slice(0, -".onnx".length));
   const have = new Set(bases);
-  const all = [...new Set([...suffixes, ...loaderSuffixes])];
-  return bases.filter((b) => !all.some((s) => b.endsWith(s) && have.has(b.slice(0, -s.length)))).sort();
+  const suffixes = Object.values(dtypes).map((d) => d.suffix);
+  return bases.filter((b) => !suffixes.some((s) => b.endsWith(s) && have.has(b.slice(0, -s.length)))).sort();
 }
-
-/** Every suffix that the loader knows. */
-const loaderSuffixes = ["_fp16", "_int8", "_uint8", "_quantized", "_q4", "_q2", "_q1", "_q4f16", "_q2f16", "_q1f16", "_bnb4"];

@@ -32,6 +32,7 @@ beforeAll(async () => {
     symmetric: true,
     accuracyLevel: null,
     quantType: 1,
+    embeddings: false,
     blockedOps: [],
     compat: false,
     current: false,

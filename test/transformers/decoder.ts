@@ -13,8 +13,6 @@ export const config = {
   n_head: sizes.heads,
   n_layer: sizes.layers,
   n_positions: sizes.positions,
-  bos_token_id: 0,
-  eos_token_id: 0,
 };
 
 const { vocabulary, width, heads, layers, positions } = sizes;
