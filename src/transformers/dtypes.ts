@@ -178,10 +178,8 @@ export const differences = [
   "q8, int8, uint8: Gemm stays float; weights that 8 bits change by more than 20 % are quantized all the same",
 ] as const;
 
-/** The session files among names in `onnx/`: those that are no dtype's output of another one. Without ".onnx". */
+/** The session files among names in `onnx/`, without ".onnx": those whose names do not end as a dtype's files do. */
 export function sessionsIn(names: readonly string[]): string[] {
   const bases = names.filter((n) => n.endsWith(".onnx")).map((n) => n.slice(0, -".onnx".length));
-  const have = new Set(bases);
-  const suffixes = Object.values(dtypes).map((d) => d.suffix);
-  return bases.filter((b) => !suffixes.some((s) => b.endsWith(s) && have.has(b.slice(0, -s.length)))).sort();
+  return bases.filter((b) => !Object.values(dtypes).some((d) => b.endsWith(d.suffix))).sort();
 }

@@ -1,7 +1,7 @@
 import { cpSync, mkdtempSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { env, pipeline } from "@huggingface/transformers";
+import { env, ModelRegistry, pipeline } from "@huggingface/transformers";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { load } from "../../src/onnx/file.ts";
 import { type Converted, convert } from "../../src/transformers/convert.node.ts";
@@ -67,6 +67,10 @@ describe("the spam classifier in the pipeline of transformers.js", () => {
     }
   });
 
+  test("the loader sees every dtype", async () => {
+    expect((await ModelRegistry.get_available_dtypes("spam")).sort()).toEqual(["fp32", ...names].sort());
+  });
+
   test("the original tells the mails apart", () => {
     expect(original.map((a) => a.label)).toEqual(labels);
   });
@@ -93,6 +97,12 @@ test("the initializers have the names of ONNX Runtime's quantizer", () => {
   const weight = "bert.encoder.layer.0.attention.self.query.weight";
   for (const file of ["model_quantized.onnx", "model_int8.onnx", "model_uint8.onnx"])
     expect(held(file)).toEqual(expect.arrayContaining([`${weight}_quantized`, `${weight}_scale`, `${weight}_zero_point`]));
+  expect(held("model_q4.onnx")).toEqual(expect.arrayContaining([`${weight}_Q4`, `${weight}_scales`]));
+  expect(held("model_q4.onnx")).not.toContain(`${weight}_zero_points`);
+  expect(held("model_bnb4.onnx")).toEqual(expect.arrayContaining([`${weight}_Bnb4`, `${weight}_absmax`]));
+  const nodes = [...load(join(models, "spam/onnx/model_q4.onnx")).graph.nodes].filter((n) => n.opType === "MatMulNBits");
+  expect(nodes.map((n) => n.name)).toContain("/bert/encoder/layer/0/attention/self/query/MatMul_Q4");
+  expect(nodes.map((n) => [n.int("bits"), n.int("block_size")])).toEqual(nodes.map(() => [4, 32]));
 });
 
 test("quantize_config.json has the keys that the converter wrote", () => {

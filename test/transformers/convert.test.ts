@@ -184,6 +184,9 @@ test("a folder that is none says what one is", () => {
   expect(() => readFolder(join(empty, "x"))).toThrow(/is no folder; a model's, with config.json/);
   expect(() => readFolder(empty)).toThrow(/config.json: is missing/);
   writeFileSync(join(empty, "config.json"), "{}");
+  // What is quantized already is no original.
+  mkdirSync(join(empty, "onnx"));
+  writeFileSync(join(empty, "onnx/model_q4.onnx"), "");
   writeFileSync(join(empty, "model.onnx"), "");
   expect(() => readFolder(empty)).toThrow(/holds no session files.*move model.onnx into/);
 });
