@@ -86,7 +86,7 @@ export async function convert(folder: ModelFolder, options: ConvertOptions): Pro
       const work = unfinished(onnx);
       try {
         if (options.check !== false) reference ??= await referenceOf(path, model, session, folder, options);
-        const made = await make(model, dtypes[dtype], reference?.sets ?? null, before, folder, options, notes);
+        const made = await make(model, file, dtypes[dtype], reference?.sets ?? null, before, folder, options, notes);
         const part = join(work, file);
         save(made, part, {
           external: options.external ?? "large",
@@ -146,6 +146,7 @@ const lookedAt = 500e6;
 
 async function make(
   model: Model,
+  file: string,
   dtype: Dtype,
   sets: readonly Batch[] | null,
   bytes: number,
@@ -162,6 +163,7 @@ async function make(
       measure: null,
       seed: 0,
       threads: options.threads ?? host.cores,
+      progress: (p) => options.progress?.({ ...p, what: `${file}: ${p.what}` }),
     });
     made = next;
     for (const s of run.steps) notes.push(...s.notes);

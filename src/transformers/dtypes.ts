@@ -85,42 +85,36 @@ const sixteenBits: Dtype["steps"] = (s) => [
   }),
 ];
 
-/** Blocks of 4 bits and fewer, as MatMulNBits; a table that the output layer shares in the same codes. */
-function blocks(type: "int4" | "int2" | "binary"): Dtype["steps"] {
-  return (s, f) => [
-    weightOnly({
-      type,
-      blockSize: s.blockSize ?? 32,
-      symmetric: s.symmetric || type === "binary",
-      accuracyLevel: s.accuracyLevel ?? 0,
-      format: "nbits",
-      conv: false,
-      ...(s.compat
-        ? { embeddings: "none", exclude: ["op:Gemm", ...f.tied].join(","), maxError: 1e9 }
-        : { embeddings: s.embeddings ? "all" : "tied", exclude: blocked(s.blockedOps) }),
-    }),
-  ];
-}
+const matrices = { format: "nbits", conv: false } as const;
 
-/** 4-bit floats have no form that Gather reads: tables become 4-bit integers, and the layers that share them. */
-const fourBitFloats: Dtype["steps"] = (s, f) => {
-  const tables = s.compat ? [] : s.embeddings ? f.tables : f.tied;
-  const integers = { type: "int4", blockSize: 32, format: "nbits", conv: false, embeddings: s.embeddings ? "all" : "tied" } as const;
-  const floats = { type: s.quantType === 1 ? "nf4" : "fp4", blockSize: s.blockSize ?? 64, conv: false, embeddings: "none" } as const;
-  return [
-    ...(tables.length ? [weightOnly({ ...integers, include: tables.join(","), exclude: blocked(s.blockedOps) })] : []),
-    weightOnly({
-      ...floats,
-      ...(s.compat ? { exclude: ["op:Gemm", ...f.tied].join(","), maxError: 1e9 } : { exclude: blocked(s.blockedOps) }),
-    }),
-  ];
-};
+/**
+ * Layers in `type`, MatMulNBits or MatMulBnb4; a table that Gather and the output layer share in the same codes for both. Those are 4-bit integers
+ * where `type` is narrower, which ruins embeddings, or a float, which Gather has no form of.
+ */
+function blocks(type: (s: Settings) => "int4" | "int2" | "binary" | "nf4" | "fp4"): Dtype["steps"] {
+  return (s, f) => {
+    const t = type(s);
+    const floats = t === "nf4" || t === "fp4";
+    const integers = { ...matrices, symmetric: s.symmetric, accuracyLevel: s.accuracyLevel ?? 0 };
+    const own = floats
+      ? { type: t, blockSize: s.blockSize ?? 64, conv: false }
+      : { ...integers, type: t, blockSize: s.blockSize ?? 32, symmetric: s.symmetric || t === "binary" };
+    if (s.compat) return [weightOnly({ ...own, embeddings: "none", exclude: ["op:Gemm", ...f.tied].join(","), maxError: 1e9 })];
+    const exclude = blocked(s.blockedOps);
+    const embeddings = s.embeddings ? "all" : "tied";
+    if (t === "int4") return [weightOnly({ ...own, embeddings, exclude })];
+    const tables = s.embeddings ? f.tables : f.tied;
+    const first = weightOnly({ ...integers, type: "int4", blockSize: 32, embeddings, include: tables.join(","), exclude });
+    return [...(tables.length ? [first] : []), weightOnly({ ...own, embeddings: "none", exclude })];
+  };
+}
 
 const then =
   (first: Dtype["steps"], second: Dtype["steps"]): Dtype["steps"] =>
   (s, f) => [...first(s, f), ...second(s, f)];
 
-const coarse = "how far it is from the original is shown and not bounded: so few bits suit weights that were trained for them";
+const coarse =
+  "how far it is from the original is shown and not bounded: so few bits suit weights that were trained for them; tables that the output layer shares get 4";
 const carried = "1-bit codes are carried in 2 bits, as the runtime has no narrower ones: the same size as q2";
 
 export const dtypes = {
@@ -133,33 +127,47 @@ export const dtypes = {
   },
   int8: { suffix: "_int8", doc: "8-bit signed weights, integer MatMul", steps: eightBits(() => "int8"), agreement: 0.9 },
   uint8: { suffix: "_uint8", doc: "8-bit unsigned weights, integer MatMul", steps: eightBits(() => "uint8"), agreement: 0.9 },
-  q4: { suffix: "_q4", doc: "4-bit weights in blocks of 32 (MatMulNBits)", steps: blocks("int4"), agreement: 0.9 },
+  q4: { suffix: "_q4", doc: "4-bit weights in blocks of 32 (MatMulNBits)", steps: blocks(() => "int4"), agreement: 0.9 },
   q4f16: {
     suffix: "_q4f16",
     doc: "q4, and all else in 16-bit floats",
-    steps: then(blocks("int4"), sixteenBits),
+    steps: then(
+      blocks(() => "int4"),
+      sixteenBits,
+    ),
     agreement: 0.9,
   },
-  bnb4: { suffix: "_bnb4", doc: "4-bit floats in blocks of 64 (MatMulBnb4)", steps: fourBitFloats, agreement: 0.9 },
-  q2: { suffix: "_q2", doc: "2-bit weights in blocks of 32", steps: blocks("int2"), agreement: -1, remark: coarse },
+  bnb4: {
+    suffix: "_bnb4",
+    doc: "4-bit floats in blocks of 64 (MatMulBnb4)",
+    steps: blocks((s) => (s.quantType === 1 ? "nf4" : "fp4")),
+    agreement: 0.9,
+  },
+  q2: { suffix: "_q2", doc: "2-bit weights in blocks of 32", steps: blocks(() => "int2"), agreement: -1, remark: coarse },
   q2f16: {
     suffix: "_q2f16",
     doc: "q2, and all else in 16-bit floats",
-    steps: then(blocks("int2"), sixteenBits),
+    steps: then(
+      blocks(() => "int2"),
+      sixteenBits,
+    ),
     agreement: -1,
     remark: coarse,
   },
   q1: {
     suffix: "_q1",
     doc: "1-bit weights in blocks of 32, carried in 2-bit codes",
-    steps: blocks("binary"),
+    steps: blocks(() => "binary"),
     agreement: -1,
     remark: `${carried}; ${coarse}`,
   },
   q1f16: {
     suffix: "_q1f16",
     doc: "q1, and all else in 16-bit floats",
-    steps: then(blocks("binary"), sixteenBits),
+    steps: then(
+      blocks(() => "binary"),
+      sixteenBits,
+    ),
     agreement: -1,
     remark: `${carried}; ${coarse}`,
   },
