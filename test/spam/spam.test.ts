@@ -83,7 +83,7 @@ describe("the spam classifier in the pipeline of transformers.js", () => {
     let page: Page;
     beforeAll(async () => {
       page = await openPage(models);
-    });
+    }, 120_000);
     afterAll(() => page?.close());
 
     test.each(["fp32", ...names])("%s in Chromium: the same labels, close scores", async (dtype) => {
