@@ -7,6 +7,7 @@ import { cloneModel, type Dim, float, type Model, newModel, type Value } from ".
 import { Build } from "../src/ops/build.ts";
 import { open } from "../src/runtime/session.ts";
 import { int8 } from "../src/techniques/quantize/int8.ts";
+import { qat } from "../src/techniques/quantize/qat.ts";
 import type { Context } from "../src/techniques/technique.ts";
 import { random } from "../src/tensor/random.ts";
 import { floatsOf, tensor } from "../src/tensor/tensor.ts";
@@ -234,5 +235,16 @@ describe.each(Object.keys(nets))("%s", (name) => {
     const [a, b] = [await outputs(model, data), await outputs(small, data)];
     const norm = (v: Float32Array) => Math.sqrt(v.reduce((s, x) => s + x * x, 0));
     expect(norm(a.map((x, i) => x - b[i]!)) / norm(a)).toBeLessThan(0.03);
+  });
+
+  test("what qat leaves runs in the same kernels, and with 4-bit weights in int4 too", async () => {
+    const model = nets[name]!();
+    for (const bits of [8, 4]) {
+      const out = cloneModel(model);
+      const params = { weightBits: bits, endBits: bits, activationBits: 8, epochs: 0 };
+      await qat(params).apply(out, context(examples(model, 32), model));
+      check(out);
+      expect(await kernels(out)).toMatchObject(expected[name]!.static);
+    }
   });
 });

@@ -120,6 +120,7 @@ export function insertFakes(
     return to;
   };
   // Each layer's input: on its own edge where the value is not whole, or has more bits for others.
+  const given = new Map(layers.map((l) => [l, inputOf(l)]));
   const edges = new Map<string, Value>();
   const inputStep = new Map<Layer, Step>();
   for (const l of plan ? layers : []) {
@@ -155,7 +156,7 @@ export function insertFakes(
     node.graph.remove(node);
     const tail = tailOf(y);
     if (plan && op !== "Conv" && !plan.whole.has(tail.value)) {
-      const dims = op === "Gemm" ? 2 : o.ndim(x);
+      const dims = op === "Gemm" ? 2 : o.ndim(given.get(layer)!);
       if (dims) keepApart(b, tail, [...new Array<number>(dims - 1).fill(0), layer.channels]);
     }
   }

@@ -79,7 +79,7 @@ export async function ship(model: Model, fakes: Fakes, o: { packed: boolean; int
     let codes = graph.initializer(`${name}/${dtype}`, tensor(dtype, master.data!.shape, codesOf(weight, s)));
     // As 8 bits where integer kernels read them: the runtime does the Cast once, when it opens the file.
     if (o.integers && dtype !== "int8") codes = b.cast(codes, "int8");
-    replace(to, dequantize(b, codes, s, layers[0]!.axis, `${name}/dequantize`, o.integers ? "int8" : dtype));
+    replace(to, dequantize(b, codes, s, layers[0]!.axis, `${name}/dequantize`, o.integers ? "int8" : undefined));
   }
 }
 
