@@ -585,6 +585,29 @@ describe("positions and sizes", () => {
     expect(typesOf(out)).toMatchObject({ w: "float16", freq: "float32" });
     await close(model, out, { x: tensor("int64", [1, 4], [5, 2049, 30001, 100003]) });
   });
+
+  test("a Range of floats under an angle too", async () => {
+    const m = graph([3000, 16], (g, x) => {
+      const k = (name: string, v: number) => g.initializer(name, f32([], [v]));
+      const steps = one(g, "Range", [k("from", 0), k("to", 3000), k("by", 1)]);
+      const column = one(g, "Unsqueeze", [steps, g.initializer("axes", tensor("int64", [1], [1]))]);
+      const angles = one(g, "Mul", [
+        column,
+        g.initializer(
+          "freq",
+          f32(
+            [16],
+            Array.from({ length: 16 }, (_, i) => 1 / (i + 1)),
+          ),
+        ),
+      ]);
+      return [dense(g, one(g, "Add", [one(g, "Sin", [angles]), x]), "w")];
+    });
+    const { model, notes } = await convert(m);
+    expect(notes.join("\n")).toMatch(/Mul, Sin: counts positions/);
+    expect(typesOf(model)).toMatchObject({ w: "float16", freq: "float32" });
+    await close(m, model, { x: noise([3000, 16]) });
+  });
 });
 
 describe("bfloat16", () => {
@@ -615,8 +638,10 @@ describe("bfloat16", () => {
     const m = graph([2, 16], (g, x) => [
       one(g, "MatMul", [one(g, "MatMul", [x, g.initializer("w", noise([16, 16]))]), g.initializer("big", noise([16, 16], 1e5))]),
     ]);
-    const { model } = await convert(m, { compute: "float32" });
+    const { model, notes } = await convert(m, { compute: "float32" });
     expect(typesOf(model)).toEqual({ w: "float16", big: "float32" });
+    expect(notes.join("\n")).toMatch(/stay float32: "big" \(\d+\): beyond the range/);
+    expect(typesOf((await convert(m, { compute: "float32", outOfRange: "clamp" })).model)).toEqual({ w: "float16", big: "float16" });
     await close(m, model, { x: noise([2, 16]) });
   });
 });

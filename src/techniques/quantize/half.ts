@@ -16,7 +16,7 @@ import { type Context, defineTechnique } from "../technique.ts";
 import { type Constant, clamped, constants, isLost, saturation } from "./extremes.ts";
 import { transformersBlockList } from "./halfops.ts";
 import { halve } from "./halve.ts";
-import { scan } from "./overflow.ts";
+import { type Scan, scan } from "./overflow.ts";
 import { countingNodes } from "./positions.ts";
 import { hold, type Sites, saveCasts, sitesOf, small } from "./sites.ts";
 import { verify } from "./verify.ts";
@@ -76,7 +76,7 @@ async function apply(model: Model, p: HalfParams, context: Context): Promise<voi
     for (const s of sites.around(n)) hold(s, "counts positions or sizes, exact in 16 bits only up to 2048");
 
   const stored = [...constants(model.graph, to)];
-  const bounded = holdExtremes(stored, sites, p, context.note);
+  const bounded = holdExtremes(stored, sites, p, computes, context.note);
   if (computes && to === "float16") await holdOverflow(model, bounded, sites, p, context);
   const forced = new Map(nodes.map((n) => [n, sites.around(n).some((s) => s.why !== null)]));
   if (computes) saveCasts(sites);
@@ -113,8 +113,13 @@ function isInteger(n: Node): boolean {
 /** Functions in place of their calls, constants as initializers, an opset in which the type exists. */
 function prepare(model: Model, to: Half, note: Context["note"]): void {
   if (functionsOf(model).length) {
-    const done = inlineFunctions(model);
-    note(`model-local functions were put in place of their calls: ${[...done.keys()].join(", ")}`);
+    try {
+      const done = inlineFunctions(model);
+      note(`model-local functions were put in place of their calls: ${[...done.keys()].join(", ")}`);
+    } catch (e) {
+      if (!(e instanceof Fault)) throw e;
+      note(`model-local functions stay as they are, in float32: ${e.message}`);
+    }
   }
   const least = to === "bfloat16" ? 13 : 7;
   const opset = model.opsets.get("") ?? least;
@@ -138,7 +143,7 @@ function blocker(p: HalfParams, computes: boolean, excluded: (n: Node) => boolea
 }
 
 /** Deals with the constants that 16 bits cannot hold: the bounds put on some, by value; what reads the others stays float32. */
-function holdExtremes(stored: readonly Constant[], s: Sites, p: HalfParams, note: Context["note"]): Map<Value, Clamp> {
+function holdExtremes(stored: readonly Constant[], s: Sites, p: HalfParams, computes: boolean, note: Context["note"]): Map<Value, Clamp> {
   const bounds = new Map<Value, Clamp>();
   if (p.compat === "transformers") {
     for (const { value } of stored) bounds.set(value, transformersClamp);
@@ -150,7 +155,7 @@ function holdExtremes(stored: readonly Constant[], s: Sites, p: HalfParams, note
     if (!isLost(c)) continue;
     const { value } = c;
     const readers = value.data ? [...value.uses].map(s.reader) : [s.home(value)];
-    if (!readers.some((r) => r?.half)) continue;
+    if (computes && !readers.some((r) => r?.half)) continue;
     const bound = c.found.beyond ? saturation(value, p.dtype) : null;
     if (bound !== null) {
       bounds.set(value, { largest: bound, smallest: 0 });
@@ -185,11 +190,18 @@ async function holdOverflow(model: Model, bounded: ReadonlyMap<Value, Clamp>, s:
     const copy = copies.get(v)!;
     if (copy.data) probe.graph.setData(copy, clamped(copy.data, largest, smallest));
   }
-  const seen = await scan(probe, examples, "largest", {
-    threads: context.threads,
-    sums: true,
-    progress: (step, of) => context.progress({ what: "looking for overflow", step, of }),
-  });
+  let seen: Scan;
+  try {
+    seen = await scan(probe, examples, "largest", {
+      threads: context.threads,
+      sums: true,
+      progress: (step, of) => context.progress({ what: "looking for overflow", step, of }),
+    });
+  } catch (e) {
+    if (!(e instanceof Fault) || e.where !== "upgrade") throw e;
+    context.note(`no data was looked at for values beyond 65504: ${e.message}`);
+    return;
+  }
   const most = range.float16.largest;
   let highest = 0;
   for (const v of s.floats) {
@@ -238,6 +250,10 @@ function report(model: Model, r: Result, note: Context["note"]): void {
     left.set(site.why, [...(left.get(site.why) ?? []), `${labelOf(n)}${site.figure ? ` (${site.figure})` : ""}`]);
   }
   for (const [why, names] of left) note(`stay float32: ${listed(names)}: ${why}`);
+  const beyond = [...r.found].filter(
+    ([v, f]) => !r.computes && v.data?.dtype === "float32" && f.beyond > 0 && sizeOf(v.data.shape) > small,
+  );
+  if (beyond.length) note(`stay float32: ${listed(beyond.map(([v, f]) => `"${v.name}" (${figure(f.largest)})`))}: beyond the range`);
   const saved = floating.filter((n) => !r.forced.get(n) && !s.around(n).some((site) => site.half)).length;
   if (r.computes && saved) note(`${saved} light nodes stay float32 between those, which saves casts`);
   let [vanishing, nonZero] = [0, 0];

@@ -18,6 +18,7 @@ export function countingNodes(graph: Graph, types: ReadonlyMap<Value, DType | nu
     if (n.domain !== "" || n.subgraphs.length || n.inputs.length === 0) return false;
     const floats = n.inputs.filter(float);
     if (n.opType === "Gather" && n.inputs[0]?.data) return false;
+    if (n.opType === "Range") return floats.length > 0 && floats.every((v) => counts.has(v) || isFew(v));
     if (floats.length === 0) return n.opType === "Cast" && integer(n.inputs[0]!);
     return floats.some((v) => counts.has(v)) && floats.every((v) => counts.has(v) || isFew(v));
   };
