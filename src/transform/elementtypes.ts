@@ -32,6 +32,16 @@ const named =
 const coded: Rule = (n, type) => [n.inputs[2] ? type(n.inputs[2]) : n.int("output_dtype") ? dtypeOfCode(n.int("output_dtype")!) : "uint8"];
 const unknown: Rule = (n) => n.outputs.map(() => null);
 
+/** The element type of a sequence's tensors, as far as its making can be followed. */
+function elementOf(sequence: Value | null | undefined, type: TypeOf): DType | null {
+  const made = sequence?.producer;
+  if (made?.domain !== "") return null;
+  if (made.opType === "SequenceConstruct" || made.opType === "SplitToSequence") return type(made.inputs[0]);
+  if (made.opType === "SequenceInsert") return type(made.inputs[1]);
+  if (made.opType === "SequenceEmpty") return dtypeOfCode(made.int("dtype") ?? 1);
+  return made.opType === "SequenceErase" || made.opType === "Identity" ? elementOf(made.inputs[0], type) : null;
+}
+
 const rules: Readonly<Record<string, Rule>> = {
   ...Object.fromEntries(
     "And Or Xor Not Equal Less Greater LessOrEqual GreaterOrEqual IsNaN IsInf OptionalHasElement".split(" ").map((op) => [op, bool]),
@@ -48,7 +58,7 @@ const rules: Readonly<Record<string, Rule>> = {
   ),
   ...Object.fromEntries("RandomNormalLike RandomUniformLike EyeLike Bernoulli".split(" ").map((op) => [op, named("dtype")])),
   ...Object.fromEntries(
-    "StringNormalizer StringConcat RegexFullMatch StringSplit ImageDecoder SplitToSequence ConcatFromSequence SequenceAt SequenceConstruct SequenceEmpty SequenceErase SequenceInsert SequenceMap Optional OptionalGetElement"
+    "StringNormalizer StringConcat RegexFullMatch StringSplit ImageDecoder SplitToSequence SequenceConstruct SequenceEmpty SequenceErase SequenceInsert SequenceMap Optional OptionalGetElement"
       .split(" ")
       .map((op) => [op, unknown]),
   ),
@@ -67,6 +77,9 @@ const rules: Readonly<Record<string, Rule>> = {
   QLinearConv: same(7),
   QLinearMatMul: same(7),
   QuantizeLinear: coded,
+  ...Object.fromEntries(
+    ["SequenceAt", "ConcatFromSequence"].map((op): [string, Rule] => [op, (n, type) => [elementOf(n.inputs[0], type)]]),
+  ),
   TfIdfVectorizer: all("float32"),
   Where: same(1),
 };
@@ -124,8 +137,9 @@ function intoBody(n: Node, type: TypeOf): (DType | null)[] {
   return n.opType === "Scan" ? n.inputs.map(type) : [];
 }
 
-/** What an If, Loop or Scan gives: what its first graph does. */
+/** What an If, Loop or Scan gives: what its graphs do, whichever says it. */
 function outOf(n: Node, type: TypeOf): readonly (DType | null)[] {
-  const given = n.subgraphs[0]!.outputs.map(type);
+  const [first, ...others] = n.subgraphs.map((g) => g.outputs.map(type));
+  const given = first!.map((t, i) => others.reduce((have, types) => have ?? types[i] ?? null, t));
   return n.opType === "Loop" ? given.slice(1) : given;
 }

@@ -64,7 +64,8 @@ export function sitesOf(model: Model, types: ReadonlyMap<Value, DType | null>, o
   const siteOf = (slot: Slot): Site => {
     let site = slotSites.get(slot);
     if (!site) {
-      const why = own.get(slot.node)!.why;
+      const unknown = slot.values.find((v) => v && !types.get(v));
+      const why = own.get(slot.node)!.why ?? (unknown ? `the type of "${unknown.name}" is not known` : null);
       slotSites.set(slot, (site = { half: why === null, why, heavy: false }));
     }
     return site;
@@ -110,6 +111,8 @@ function unknownInput(node: Node, types: ReadonlyMap<Value, DType | null>): stri
 /** What goes in, round and out of an If, Loop or Scan at one place. */
 interface Slot {
   readonly node: Node;
+  /** What stands there, inside and outside. */
+  readonly values: (Value | null)[];
 }
 
 interface Slots {
@@ -131,7 +134,7 @@ function slotsOf(graph: Graph): Slots {
     const bodies = node.subgraphs;
     if (node.domain !== "" || !/^(If|Loop|Scan)$/.test(node.opType)) continue;
     const slot = (): Slot => {
-      const s = { node };
+      const s: Slot = { node, values: [] };
       all.push(s);
       return s;
     };
@@ -149,6 +152,7 @@ function slotsOf(graph: Graph): Slots {
       for (let k = 0; k < carried + scanned; k++) {
         const s = slot();
         inputs![before + lengths + k] = s;
+        s.values.push(node.inputs[before + lengths + k] ?? null, body!.inputs[before + k]!);
         made.set(body!.inputs[before + k]!, s);
         if (k < carried) outputs![k] = s;
       }
@@ -156,6 +160,9 @@ function slotsOf(graph: Graph): Slots {
     }
     node.outputs.forEach((o, k) => {
       if (o) made.set(o, outputs![k]!);
+    });
+    outputs!.forEach((s, k) => {
+      s?.values.push(node.outputs[k] ?? null, ...bodies.map((g) => g.outputs[k + first] ?? null));
     });
     for (const g of bodies) given.set(g, [...new Array<undefined>(first).fill(undefined), ...outputs!]);
     read.set(node, inputs!);
