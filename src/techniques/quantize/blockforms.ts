@@ -123,8 +123,9 @@ export function formsOf(model: Model): Forms {
       const { node, use } = layer;
       const { rows, columns } = layer.matrix;
       const bits = widthOf(codes.bits);
-      // The runtime (1.30) fuses 2-bit DequantizeLinear and MatMul wrongly where the outputs are no multiple of four; not across a Transpose.
-      const awkward = bits === 2 && rows % 4 !== 0 && !perChannel;
+      // The runtime (1.30) fuses DequantizeLinear and MatMul (not across a Transpose) wrongly in 2 bits where the outputs are no multiple of
+      // four, and fails to load where the codes lie outside of the subgraph.
+      const awkward = !perChannel && ((bits === 2 && rows % 4 !== 0) || layer.weight.graph !== node.graph);
       const turn = (stored || awkward) && layer.axis === 0;
       const as: Arrangement = turn ? { shape: [rows, columns], axis: 1, layout: { outer: rows, inner: 1 } } : layer;
       const form = `dq ${as.axis} ${as.shape}`;

@@ -1,6 +1,12 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { cloneModel, float, type Model, newModel, type Value } from "../../ir/graph.ts";
-import { allNodes } from "../../ir/walk.ts";
+import { fromArrays } from "../../data/dataset.ts";
+import { cloneModel, float, Graph, type Model, newModel, type Value } from "../../ir/graph.ts";
+import { allGraphs, allNodes, constantOf } from "../../ir/walk.ts";
+import { load, save } from "../../onnx/file.ts";
+import { writeModel } from "../../onnx/write.ts";
 import { Build } from "../../ops/build.ts";
 import { compress } from "../../recipe/compress.ts";
 import { open } from "../../runtime/session.ts";
@@ -284,4 +290,205 @@ describe("a table that Gather and a layer share", () => {
     const e = rounded(numbersOf(normal([30, 32], 1)) as Float32Array, 30, 32, "int4", 32, false);
     close(await run(all, x), [...e.slice(32, 96), ...e.slice(29 * 32)]);
   });
+});
+
+test("weights in subgraphs, of the subgraph and of the graph around it", async () => {
+  const model = newModel("outer", 17);
+  const b = new Build(model.graph, 17, "o");
+  const x = model.graph.input("x", "float32", [2, 64]);
+  const outer = model.graph.initializer("outer/w", normal([64, 32], 1));
+  const branch = (name: string, weight: Value | null) => {
+    const g = new Graph(name, model.graph);
+    const w = weight ?? g.initializer(`${name}/w`, normal([64, 32], 2));
+    g.addOutput(g.append("MatMul", [x, w], { name: `${name}/MatMul` }).outputs[0]!);
+    return g;
+  };
+  const cond = b.op("Greater", [b.op("ReduceSum", [x], { keepdims: 0 }), b.f32(0)]);
+  model.graph.addOutput(b.op("If", [cond], { then_branch: branch("then", null), else_branch: branch("else", outer) }));
+  model.graph.addOutput(b.matmul(x, outer));
+  for (const format of ["nbits", "dq"] as const) {
+    const { result } = await apply(model, { format });
+    expect(ops(result).filter((op) => op === (format === "dq" ? "DequantizeLinear" : "MatMulNBits"))).toHaveLength(3);
+    const floats = cloneModel(model);
+    for (const g of allGraphs(floats.graph))
+      for (const v of g.initializers)
+        if (v.name.endsWith("/w"))
+          g.setData(
+            v,
+            tensor(
+              "float32",
+              [64, 32],
+              transposed(rounded(transposed(numbersOf(v.data!) as Float32Array, 64, 32), 32, 64, "int4", 32), 32, 64),
+            ),
+          );
+    for (const sign of [1, -1]) {
+      const values = normal([2, 64], 3).data as Uint8Array;
+      const x = tensor(
+        "float32",
+        [2, 64],
+        new Float32Array(values.buffer).map((v) => sign * Math.abs(v)),
+      );
+      close(await run(result, x), await run(floats, x));
+    }
+  }
+});
+
+test("weights in Constant nodes, or in external files", async () => {
+  const w = normal([64, 16], 7);
+  const inNode = modelOf((b, x) => b.matmul(x, b.op("Constant", [], { value: w })));
+  const plain = modelOf((b, x) => b.matmul(x, b.constant(w, "w")));
+  const x = normal([3, 64], 1);
+  const want = await run((await apply(plain, {})).result, x);
+  const { result } = await apply(inNode, {});
+  expect(ops(result)).toEqual(["MatMulNBits"]);
+  expect(await run(result, x)).toEqual(want);
+  const folder = mkdtempSync(join(tmpdir(), "pith-"));
+  try {
+    save(plain, join(folder, "m.onnx"), { external: "always" });
+    const loaded = load(join(folder, "m.onnx"));
+    expect(loaded.externalFiles).toHaveLength(1);
+    const { result } = await apply(loaded, {});
+    save(result, join(folder, "out/m.onnx"));
+    expect(await run(load(join(folder, "out/m.onnx")), x)).toEqual(want);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
+
+describe("float16 models", () => {
+  test.each(
+    (["int4", "int8", "int2", "nf4", "binary"] as const).flatMap((type) =>
+      (type === "nf4" ? (["nbits"] as const) : (["nbits", "dq"] as const)).map((format) => ({ type, format })),
+    ),
+  )("$type $format: scales in float16", async ({ type, format }) => {
+    const w = tensor("float16", [64, 24], numbersOf(normal([64, 24], 9, 0.3)));
+    const make = (w: Tensor) => {
+      const model = newModel("half", 17);
+      const b = new Build(model.graph, 17, "h");
+      const x = model.graph.input("x", "float32", [3, 64]);
+      const y = b.op("Cast", [b.matmul(b.op("Cast", [x], { to: 10 }), b.constant(w, "w"))], { to: 1 });
+      model.graph.addOutput(y);
+      return model;
+    };
+    const { result } = await apply(make(w), { type, format });
+    const scales = [...result.graph.initializers].find((v) => v.name.endsWith(type === "nf4" ? "absmax" : "scales"))!;
+    expect(scales.data!.dtype).toBe("float16");
+    const x = normal([3, 64], 1);
+    const [got, plain] = [await run(result, x), await run(make(w), x)];
+    const back = transposed(rounded(transposed(numbersOf(w) as Float32Array, 64, 24), 24, 64, type, type === "nf4" ? 64 : 32), 24, 64);
+    const want = await run(make(tensor("float16", [64, 24], back)), x);
+    // Scales differ by a rounding to float16, and codes on the border with them.
+    close(got, want, 0.02);
+    if (type === "int8") close(got, plain, 0.02);
+  });
+});
+
+describe("the opset is raised only where it must be, and what changed its form with it", () => {
+  const withMean = (weights: readonly number[], op: "MatMul" | "Conv") =>
+    modelOf(
+      (b, x) => {
+        const y = op === "Conv" ? b.op("Conv", [x, b.constant(normal(weights, 3), "w")]) : b.matmul(x, b.constant(normal(weights, 3), "w"));
+        return b.graph.append("ReduceMean", [y], { attrs: { axes: [1], keepdims: 0 } }).outputs[0]!;
+      },
+      op === "Conv" ? [1, 8, 5, 5] : [2, 64],
+      13,
+    );
+
+  test("MatMulNBits needs none", async () => {
+    const { result } = await apply(withMean([64, 8], "MatMul"), {});
+    expect([result.opsets.get(""), result.irVersion, result.opsets.get("com.microsoft")]).toEqual([13, 8, 1]);
+  });
+
+  test.each([
+    ["MatMul", [64, 8], "int4", 21, 10],
+    ["Conv", [8, 8, 3, 3], "int4", 21, 10],
+    ["Conv", [8, 8, 3, 3], "int2", 25, 13],
+  ] as const)("%s %s in %s: opset %i, IR %i, ReduceMean's axes an input", async (op, shape, type, opset, ir) => {
+    const model = withMean(shape, op);
+    const { result, notes } = await apply(model, { type, format: "dq" });
+    expect([result.opsets.get(""), result.irVersion]).toEqual([opset, ir]);
+    const mean = [...allNodes(result.graph)].find((n) => n.opType === "ReduceMean")!;
+    expect(mean.attrs.has("axes")).toBe(false);
+    expect([...numbersOf(constantOf(mean.inputs[1])!)]).toEqual([1]);
+    expect(notes.join()).toMatch(/opset 13 → 2.*ReduceMean 18/);
+    const x = normal(op === "Conv" ? [1, 8, 5, 5] : [2, 64], 1);
+    expect((await run(result, x)).length).toBe((await run(model, x)).length);
+  });
+
+  test("an op in the way: Convs stay float and the rest goes on; format=dq says no", async () => {
+    const model = modelOf(
+      (b, x) => {
+        const y = b.op("Conv", [x, b.constant(normal([8, 8, 1, 1], 3), "w")]);
+        const z = b.matmul(b.op("Flatten", [y]), b.constant(normal([128, 8], 4), "v"));
+        return b.op("Mystery", [z]);
+      },
+      [1, 8, 4, 4],
+      13,
+    );
+    const { result, notes } = await apply(model, {});
+    expect(ops(result)).toEqual(["Conv", "Flatten", "MatMulNBits", "Mystery"]);
+    expect(notes.join("\n")).toMatch(/stay float: m\/Conv: needs DequantizeLinear of opset 21, and .*Mystery/);
+    await expect(apply(model, { format: "dq" })).rejects.toThrow(/weightOnly: needs opset 21, the model has 13; .*Mystery/);
+  });
+});
+
+test("what stays is said: small, or too far off", async () => {
+  const model = modelOf((b, x) => {
+    const small = b.matmul(x, b.constant(normal([64, 2], 1), "small"));
+    // In each block one element is far from the others, which then become zeros.
+    const values = Float32Array.from({ length: 64 * 16 }, (_, i) => (Math.floor(i / 16) % 32 === 0 ? 20 : 1));
+    const rough = b.constant(tensor("float32", [64, 16], values), "rough");
+    return b.op("Concat", [small, b.matmul(x, rough), b.matmul(x, b.constant(normal([64, 16], 2), "fine"))], { axis: 1 });
+  });
+  const { model: result, run: record } = await compress(model, [weightOnly()], { measure: null });
+  expect(ops(result)).toEqual(["Concat", "MatMul", "MatMul", "MatMulNBits"]);
+  const text = record.steps[0]!.notes.join("\n");
+  expect(text).toMatch(/1 of 3 weights in int4/);
+  expect(text).toMatch(/stay float: m\/MatMul_1: int4 would change its output by \d+ % \(more than 20 %\)/);
+  expect(text).toMatch(/stay float: m\/MatMul: fewer than 256 weights \(smallest\)/);
+});
+
+test("errors are those of outputs where there is data", async () => {
+  // Weights that 2 bits ruin, at inputs that are always zero.
+  const w = normal([64, 16], 5);
+  const values = (numbersOf(w) as Float32Array).map((v, i) => (i < 32 * 16 ? Math.sign(v) : v));
+  const model = modelOf((b, x) => b.matmul(x, b.constant(tensor("float32", [64, 16], values), "w")));
+  const x = random(2)
+    .fillNormal(new Float32Array(20 * 64))
+    .map((v, i) => (i % 64 < 32 ? v : 0));
+  const calibration = fromArrays({ x: tensor("float32", [20, 64], x) });
+  const params = { type: "ternary", maxError: 0.2 } as const;
+  expect(ops((await apply(model, params, { calibration })).result)).toEqual(["MatMulNBits"]);
+  const { result, notes } = await apply(model, params);
+  expect(ops(result)).toEqual(["MatMul"]);
+  expect(notes.join()).toMatch(/ternary would change its output by \d+ % \(more than 20 %\)/);
+});
+
+test("wrong settings are refused in one line", async () => {
+  const model = modelOf((b, x) => b.matmul(x, b.constant(normal([64, 16], 1), "w")));
+  for (const [params, message] of [
+    [{ blockSize: 24 }, /blockSize must be 0 or a power of two from 16; got 24/],
+    [{ blockSize: 0, format: "nbits" }, /format=nbits takes blocks/],
+    [{ type: "nf4", format: "dq" }, /nf4 has no DequantizeLinear/],
+    [{ type: "fp4", blockSize: 0 }, /fp4 takes blocks/],
+  ] as const)
+    await expect(apply(model, params)).rejects.toThrow(message);
+});
+
+test("names are those of the runtime's own quantizer; the same input gives the same bytes", async () => {
+  const model = modelOf((b, x) => b.matmul(x, b.graph.initializer("fc.weight", normal([64, 16], 1))));
+  const { result } = await apply(model, { symmetric: false, accuracyLevel: 4 });
+  const [node] = [...result.graph.nodes];
+  expect(node!.name).toBe("m/MatMul_Q4");
+  expect(node!.inputs.map((v) => v!.name)).toEqual(["x", "fc.weight_Q4", "fc.weight_scales", "fc.weight_zero_points"]);
+  expect(node!.inputs.slice(1).map((v) => v!.data!.shape)).toEqual([[16, 2, 16], [32], [16]]);
+  expect(Object.fromEntries([...node!.attrs].map(([k, a]) => [k, a.value]))).toEqual({
+    K: 64,
+    N: 16,
+    bits: 4,
+    block_size: 32,
+    accuracy_level: 4,
+  });
+  const again = (await apply(model, { symmetric: false, accuracyLevel: 4 })).result;
+  expect(Buffer.from(writeModel(again)).equals(Buffer.from(writeModel(result)))).toBe(true);
 });
