@@ -1,10 +1,10 @@
-import { cpSync, mkdtempSync, readFileSync } from "node:fs";
+import { cpSync, mkdtempSync, readdirSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { env, ModelRegistry, pipeline } from "@huggingface/transformers";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { load } from "../../src/onnx/file.ts";
-import { type Converted, convert } from "../../src/transformers/convert.node.ts";
+import { type Converted, type ConvertOptions, convert } from "../../src/transformers/convert.node.ts";
 import { type DtypeName, dtypes } from "../../src/transformers/dtypes.ts";
 import { readFolder } from "../../src/transformers/folder.node.ts";
 import { executablePath, skipped } from "../browser/chromium.ts";
@@ -24,7 +24,7 @@ let original: readonly Answer[];
 
 beforeAll(async () => {
   cpSync(join(import.meta.dirname, "../fixtures/spam"), join(models, "spam"), { recursive: true });
-  converted = await convert(readFolder(join(models, "spam")), {
+  const options: ConvertOptions = {
     dtypes: names,
     perChannel: null,
     reduceRange: null,
@@ -37,14 +37,17 @@ beforeAll(async () => {
     compat: false,
     current: false,
     threads: 1,
-  });
+  };
+  converted = await convert(readFolder(join(models, "spam")), options);
+  cpSync(join(import.meta.dirname, "../fixtures/spam"), join(models, "pieces"), { recursive: true });
+  await convert(readFolder(join(models, "pieces")), { ...options, dtypes: ["q4"], external: "always", chunkBytes: 40_000 });
   env.allowRemoteModels = false;
   env.localModelPath = models;
   original = await classify("fp32");
 }, 120_000);
 
-async function classify(dtype: string): Promise<readonly Answer[]> {
-  const run = await pipeline("text-classification", "spam", { dtype: dtype as "fp32", session_options: { intraOpNumThreads: 1 } });
+async function classify(dtype: string, model = "spam"): Promise<readonly Answer[]> {
+  const run = await pipeline("text-classification", model, { dtype: dtype as "fp32", session_options: { intraOpNumThreads: 1 } });
   const answers = (await run(mails)) as Answer[];
   await run.dispose();
   return answers;
@@ -79,6 +82,11 @@ describe("the spam classifier in the pipeline of transformers.js", () => {
     expectClose(await classify(dtype), dtype);
   });
 
+  test("weights in several files of external data, in Node", async () => {
+    expect(readdirSync(join(models, "pieces/onnx")).filter((f) => f.startsWith("model_q4.onnx_data")).length).toBeGreaterThan(2);
+    expect(await classify("q4", "pieces")).toEqual(await classify("q4"));
+  });
+
   describe.skipIf(!executablePath)(`in Chromium${skipped}`, () => {
     let page: Page;
     beforeAll(async () => {
@@ -88,6 +96,10 @@ describe("the spam classifier in the pipeline of transformers.js", () => {
 
     test.each(["fp32", ...names])("%s in Chromium: the same labels, close scores", async (dtype) => {
       expectClose(await page.classify("spam", dtype, mails), dtype as DtypeName);
+    });
+
+    test("weights in several files of external data, which config.json declares", async () => {
+      expect(await page.classify("pieces", "q4", mails)).toEqual(await page.classify("spam", "q4", mails));
     });
   });
 });
