@@ -24,8 +24,8 @@ interface Probe {
 type Spell = (layer: Layer, probe: Probe) => { readonly got: Value; readonly wanted: Value };
 
 /**
- * ‖y − ŷ‖ / ‖y‖ of each layer (of the top graph) over the data, with y its float output and ŷ what it gives for the same input on codes.
- * One graph holds both; the runtime fuses it as it will the result.
+ * ‖y − ŷ‖ / ‖y‖ of each layer over the data, with y its float output and ŷ what it gives for the same input on codes; in the branches of
+ * an If too. One graph holds both; the runtime fuses it as it will the result. A layer that never ran has no entry.
  */
 export async function errorsOf(
   model: Model,
@@ -34,50 +34,55 @@ export async function errorsOf(
   threads: number,
   spell: Spell,
 ): Promise<Map<Layer, number>> {
-  const probe = cloneModel(model);
-  const values = new Map<string, Value>();
-  for (const v of [...probe.graph.inputs, ...probe.graph.initializers]) values.set(v.name, v);
-  for (const n of probe.graph.nodes) for (const v of n.outputs) if (v) values.set(v.name, v);
-  const twin = (v: Value) => values.get(v.name)!;
-  const b = Build.of(probe, "error");
+  const copies = new Map<Value, Value>();
+  const probe = cloneModel(model, copies);
+  const twin = (v: Value) => copies.get(v)!;
   const pairs = [...weights].map(([layer, w]) => {
-    const copy = { ...layer, node: twin(outputOf(layer)).producer! };
-    const { got, wanted } = spell(layer, { b, layer: copy, weight: { ...w, codes: twin(w.codes), scales: twin(w.scales) }, twin });
+    const node = twin(outputOf(layer)).producer!;
+    const b = new Build(node.graph, probe.opsets.get("") ?? 1, "error");
+    const weight = { ...w, codes: twin(w.codes), scales: twin(w.scales) };
+    const { got, wanted } = spell(layer, { b, layer: { ...layer, node }, weight, twin });
     return { of: layer, got, wanted: twin(wanted) };
   });
   return relativeErrors(probe, pairs, data, threads);
 }
 
-/** √(Σ(wanted − got)² / Σ wanted²) of pairs of values of one model over the data. Appends to the model. */
+/**
+ * √(Σ(wanted − got)² / Σ wanted²) of pairs of values of one model over the data; none where no element of them was seen (a branch not
+ * taken). Appends to the model.
+ */
 export async function relativeErrors<T>(
   probe: Model,
   pairs: readonly { readonly of: T; readonly got: Value; readonly wanted: Value }[],
   data: Dataset,
   threads: number,
 ): Promise<Map<T, number>> {
-  const b = Build.of(probe, "error");
-  const square = (v: Value) => b.op("ReduceSumSquare", [v], { keepdims: 0 });
-  const sums = pairs.map(({ of, got, wanted }) => ({ of, wrong: square(b.sub(wanted, got)), all: square(wanted) }));
+  const sums = pairs.map(({ of, got, wanted }) => {
+    const b = new Build(wanted.graph, probe.opsets.get("") ?? 1, "error");
+    const square = (v: Value) => b.op("ReduceSumSquare", [v], { keepdims: 0 });
+    return { of, wrong: square(b.sub(wanted, got)), all: square(wanted) };
+  });
   const watched = sums.flatMap((s) => [s.wrong, s.all]);
   const seen = await observe(probe, watched, data, total, { threads });
-  return new Map(
-    sums.map(({ of, wrong, all }) => {
-      const [e, y] = [seen.get(wrong) ?? 0, seen.get(all) ?? 0];
-      return [of, y > 0 ? Math.sqrt(e / y) : e > 0 ? Infinity : 0];
-    }),
-  );
+  const errors = new Map<T, number>();
+  for (const { of, wrong, all } of sums) {
+    const [e, y] = [seen.get(wrong), seen.get(all)];
+    if (e !== undefined && y !== undefined) errors.set(of, y > 0 ? Math.sqrt(e / y) : e > 0 ? Infinity : 0);
+  }
+  return errors;
 }
 
 /** Static: input, weights, bias and, for a Conv, output rounded, with the scales decided. */
 export function onDecidedScales(q: Quantized): Spell {
   return (layer, { b, layer: copy, weight, twin }) => {
-    const a = q.affines.get(inputOf(layer))!;
+    const part = q.parts.find((p) => p.layers.includes(layer))!;
+    const a = part.affines.get(inputOf(layer))!;
     const x = roundTrip(b, inputOf(copy), a).outputs[0]!;
     let got = quantizedLayer(b, copy, x, a, weight, q.integerBias).outputs[0]!;
     let wanted = outputOf(layer);
-    const tail = [...q.plan.whole.values()].find((t) => (t.absorbed[0]?.inputs[0] ?? t.value) === wanted);
+    const tail = [...part.plan.whole.values()].find((t) => (t.absorbed[0]?.inputs[0] ?? t.value) === wanted);
     if (tail) {
-      const out = q.affines.get(tail.value)!;
+      const out = part.affines.get(tail.value)!;
       if (!implied(tail, out)) for (const n of tail.absorbed) got = again(b, n, got, twin);
       got = roundTrip(b, got, out).outputs[0]!;
       wanted = tail.value;

@@ -292,23 +292,51 @@ describe("what stays float", () => {
     expect(distance(floatsOf(await run(small, { x })), floatsOf(await run(model, { x })))).toBeLessThan(0.03);
   });
 
-  test.each(["dynamic", "static"] as const)("Convs in a subgraph; its MatMuls go dynamic: %s", async (mode) => {
-    const model = net([1, 1, 16], (b, v, c) => {
-      const branch = (name: string, size: number) => {
-        const g = new Graph(name, b.graph);
-        const inner = new Build(g, b.opset, name);
-        const h = inner.op("Conv", [v, c(`${name}/conv`, normal(name, [1, 1, 1], size))]);
-        g.addOutput(inner.matmul(h, g.initializer(`${name}/w`, normal(`${name}/w`, [16, 4]))));
-        return g;
-      };
-      const positive = b.op("Less", [b.f32(0), b.op("ReduceSum", [v], { keepdims: 0 })]);
-      return b.op("If", [positive], { then_branch: branch("yes", 1), else_branch: branch("no", 2) });
-    });
-    const feeds = [normal("a", [1, 1, 16]), normal("b", [1, 1, 16])];
-    const { model: small, notes } = await apply(model, { mode }, fromFeeds(feeds.map((x) => ({ x }))));
-    expect(notes[0]).toBe("2 of 4 layers in int8 (2 MatMul)");
-    expect(notes[1]).toMatch(/^stay float: yes\/Conv, no\/Conv: a Conv in a subgraph/);
-    for (const x of feeds) expect(distance(floatsOf(await run(small, { x })), floatsOf(await run(model, { x })))).toBeLessThan(0.03);
+  const branches = net([1, 1, 16], (b, v, c) => {
+    const branch = (name: string, size: number) => {
+      const g = new Graph(name, b.graph);
+      const inner = new Build(g, b.opset, name);
+      const h = inner.op("Relu", [inner.op("Conv", [v, c(`${name}/conv`, normal(name, [4, 1, 1], size))])]);
+      const k = inner.op("Conv", [h, c(`${name}/next`, normal(`${name}/next`, [3, 4, 3], 0.3))], { pads: [1, 1] });
+      g.addOutput(inner.matmul(k, g.initializer(`${name}/w`, normal(`${name}/w`, [16, 4]))));
+      return g;
+    };
+    const positive = b.op("Less", [b.f32(0), b.op("ReduceSum", [v], { keepdims: 0 })]);
+    return b.op("If", [positive], { then_branch: branch("yes", 1), else_branch: branch("no", 2) });
+  });
+  const positive = normal("a", [1, 1, 16]);
+  const both = [
+    positive,
+    tensor(
+      "float32",
+      [1, 1, 16],
+      floatsOf(positive).map((x) => -x),
+    ),
+    normal("b", [1, 1, 16]),
+  ];
+
+  test("dynamic: Convs in the branches of an If; its MatMuls are done", async () => {
+    const { model: small, notes } = await apply(branches, { mode: "dynamic" }, fromFeeds(both.map((x) => ({ x }))));
+    expect(notes[0]).toBe("2 of 6 layers in int8 (2 MatMul)");
+    expect(notes[1]).toMatch(/^stay float: yes\/Conv, yes\/Conv_1, no\/Conv, no\/Conv_1: dynamic int8 would make a Conv/);
+    for (const x of both) expect(distance(floatsOf(await run(small, { x })), floatsOf(await run(branches, { x })))).toBeLessThan(0.03);
+  });
+
+  test("static: branches that the data take are quantized, others not", async () => {
+    const { model: small, notes } = await apply(branches, { mode: "static" }, fromFeeds(both.map((x) => ({ x }))));
+    expect(notes).toEqual(["6 of 6 layers in int8 (4 Conv, 2 MatMul)"]);
+    for (const x of both) {
+      const error = distance(floatsOf(await run(small, { x })), floatsOf(await run(branches, { x })));
+      expect(error).toBeLessThan(0.04);
+      expect(error).toBeGreaterThan(0);
+    }
+    const sum = floatsOf(positive).reduce((a, x) => a + x, 0);
+    const taken = sum > 0 ? "yes" : "no";
+    const one = await apply(branches, { mode: "static" }, fromFeeds([{ x: positive }]));
+    expect(one.notes[0]).toBe("4 of 6 layers in int8 (2 Conv, 2 MatMul)");
+    expect(one.notes[1]).toMatch(/in a branch that no example takes; dynamic int8 would make a Conv/);
+    expect(one.notes[1]).not.toContain(`${taken}/Conv`);
+    for (const x of both) expect(distance(floatsOf(await run(one.model, { x })), floatsOf(await run(branches, { x })))).toBeLessThan(0.04);
   });
 
   test("an op nobody knows is left alone", async () => {
@@ -438,6 +466,53 @@ describe("settings", () => {
     const { model } = await apply(cnn, { mode: "dynamic", dynamicConv: true });
     expect(count(model)).toMatchObject({ ConvInteger: 2 });
     expect(distance(floatsOf(await run(model, { x })), floatsOf(await run(cnn, { x })))).toBeLessThan(0.03);
+  });
+});
+
+describe("LSTM and GRU", () => {
+  const x = normal("x", [12, 3, 8]);
+  const recurrent = (directions: 1 | 2) =>
+    net(["steps", 3, 8], (b, v, c) => {
+      const direction = { direction: directions === 2 ? "bidirectional" : "forward", hidden_size: 16 };
+      const part = (name: string, rows: number, columns: number, size: number) => c(name, normal(name, [directions, rows, columns], size));
+      const bias = c("bias", normal("bias", [directions, 128], 0.1));
+      const [y] = b.node("LSTM", [v, part("w", 64, 8, 0.4), part("r", 64, 16, 0.2), bias], direction, 3).outputs;
+      const rows = b.op("Reshape", [b.op("Transpose", [y!], { perm: [0, 2, 1, 3] }), b.i64([0, 3, 16 * directions])]);
+      return b.op("GRU", [rows, c("gw", normal("gw", [1, 24, 16 * directions], 0.3)), c("gr", normal("gr", [1, 24, 8], 0.3))], {
+        hidden_size: 8,
+      });
+    });
+  const near = async (a: Model, b: Model) => distance(floatsOf(await run(a, { x })), floatsOf(await run(b, { x })));
+
+  test.each([
+    [1, "channel"],
+    [2, "channel"],
+    [2, "tensor"],
+  ] as const)("%i directions, a scale by %s", async (directions, granularity) => {
+    for (const mode of ["dynamic", "static"] as const) {
+      const { model, notes } = await apply(recurrent(directions), { mode, granularity }, fromFeeds([{ x }]));
+      expect(count(model)).toMatchObject({ DynamicQuantizeLSTM: 1, GRU: 1 });
+      expect(model.opsets.get("com.microsoft")).toBe(1);
+      expect(notes).toEqual(["1 of 2 layers in int8 (1 LSTM)", "stay float: pith/GRU: ONNX Runtime has no integer kernel for GRU"]);
+      const error = await near(model, recurrent(directions));
+      expect(error).toBeLessThan(0.02);
+      expect(error).toBeGreaterThan(0);
+      expect([...model.graph.initializers].some((v) => v.name === "w")).toBe(false);
+    }
+  });
+
+  test("one that would change too much stays", async () => {
+    const { model, notes } = await apply(recurrent(1), { maxError: 1e-4 }, fromFeeds([{ x }]));
+    expect(notes.some((l) => /^stay float: pith\/LSTM: 8 bits would change its output by/.test(l))).toBe(true);
+    expect(writeModel(model).byteLength).toBeLessThanOrEqual(writeModel(recurrent(1)).byteLength);
+    expect(await near(model, recurrent(1))).toBe(0);
+  });
+
+  test("with tensorrt, or excluded: untouched", async () => {
+    const { model } = await apply(recurrent(1), { exclude: "op:LSTM" }, fromFeeds([{ x }]));
+    expect(count(model)).toMatchObject({ LSTM: 1 });
+    const { model: other } = await apply(recurrent(1), { mode: "static", target: "tensorrt" }, fromFeeds([{ x }]));
+    expect(count(other)).toMatchObject({ LSTM: 1 });
   });
 });
 

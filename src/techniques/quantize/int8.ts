@@ -1,8 +1,7 @@
 /** Weights and activations in 8-bit integers. */
 import { choice, flag, int, number, optional, text, type ValuesOf } from "../../data/params.ts";
-import { cloneModel, type Model, type Value } from "../../ir/graph.ts";
+import { cloneModel, type Model, type Node, type Value } from "../../ir/graph.ts";
 import { allNodes } from "../../ir/walk.ts";
-import { sizeOf } from "../../tensor/dtype.ts";
 import { Fault } from "../../tensor/fault.ts";
 import { liftConstants } from "../../transform/fold.ts";
 import { fuse } from "../../transform/fuse.ts";
@@ -10,16 +9,18 @@ import { upgrade } from "../../transform/upgrade.ts";
 import { raiseIrVersion } from "../../transform/weights.ts";
 import { type Context, defineTechnique } from "../technique.ts";
 import { calibrate, methods } from "./calibration.ts";
-import { planChain } from "./chain.ts";
+import { tailOf } from "./chain.ts";
 import { quantizeDynamically } from "./dynamic.ts";
 import { errorsOf, onDecidedScales, onRunningScales } from "./error.ts";
 import { asGemms, plainGemm } from "./gemm.ts";
-import { type Found, type Layer, layersOf, leave } from "./layers.ts";
+import { inputOf, type Layer, layersOf, leave, outputOf } from "./layers.ts";
 import { toOperators } from "./qoperator.ts";
+import { quantizeRecurrent, type RecurrentFound, recurrentNodes } from "./recurrent.ts";
 import { sampled, shapes } from "./sample.ts";
 import { intTypes } from "./scheme.ts";
-import { decide, quantizeStatically } from "./static.ts";
+import { decide, partsOf, quantizeStatically, valuesOf } from "./static.ts";
 import { dropFloats, dropUnused, readInitializers, storeWeights } from "./store.ts";
+import { accepted, looped, report, type Sorted, sortLayers, wayOf } from "./ways.ts";
 import { cautionOf, widthsOf } from "./widths.ts";
 
 const params = {
@@ -69,7 +70,7 @@ type Int8Params = ValuesOf<typeof params>;
 export const int8 = defineTechnique({
   technique: "int8",
   family: "quantize",
-  doc: "Computes Conv, Gemm and MatMul with constant weights in 8-bit integers, a quarter of the bytes and up to four times the speed.",
+  doc: "Computes Conv, Gemm, MatMul and LSTM with constant weights in 8-bit integers, a quarter of the bytes and up to four times the speed.",
   paper: "Jacob et al. 2018, Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference",
   params,
   neutral: { exclude: "*" },
@@ -80,52 +81,57 @@ export const int8 = defineTechnique({
 async function apply(model: Model, p: Int8Params, context: Context): Promise<void> {
   const widths = widthsOf(p);
   const selected = { include: p.include, ...(p.exclude ? { exclude: p.exclude } : {}) };
+  const recurrent = () =>
+    p.target === "cpu" ? recurrentNodes(model, p.include, p.exclude) : { nodes: [], left: new Map<string, Node[]>() };
   const probe = cloneModel(model);
   liftConstants(probe);
-  let found = sorted(layersOf(probe, selected), p);
-  if (found.static.length + found.dynamic.length === 0) return report([], found, context.note);
+  let found = sortLayers(layersOf(probe, selected), p);
+  const nothing = found.static.length + found.dynamic.length === 0;
+  if (nothing && recurrentNodes(probe, p.include, p.exclude).nodes.length === 0) {
+    addRecurrent(found, recurrent());
+    return report([], found, context.note);
+  }
   const caution = cautionOf(widths, p);
   if (caution) context.note(caution);
-  raise(model, p, context.note);
+  if (!nothing) raise(model, p, context.note);
   raiseIrVersion(model, 4);
   liftConstants(model);
   fuse(model, context.note);
   const before = readInitializers(model);
-  found = sorted(layersOf(model, selected), p);
+  found = sortLayers(layersOf(model, selected), p);
+  const whole = recurrent();
+  found = addRecurrent(found, whole);
   for (const l of [...found.static, ...found.dynamic]) plainGemm(l, opsetOf(model));
-  const done = [
-    ...(await statically(model, found.static, p, context, found.left)),
-    ...(await dynamically(model, found.dynamic, p, context, found.left)),
-  ];
+  const { done: static_, unseen } = await statically(model, found.static, p, context, found.left);
+  const rest: Layer[] = [];
+  for (const l of unseen) {
+    const way = wayOf(l, p, true);
+    if (way === "dynamic") rest.push(l);
+    else leave(found.left, way, l.node);
+  }
+  const done = [...static_, ...(await dynamically(model, [...found.dynamic, ...rest], p, context, found.left))];
+  const data = context.calibration ?? context.train;
+  const lstms = await quantizeRecurrent(model, whole.nodes, data && sampled(data, 64), { ...p, threads: context.threads }, found.left);
   dropFloats(done, before, context.note);
   if (p.format === "qoperator") for (const line of toOperators(model)) context.note(line);
   if ([...allNodes(model.graph)].some((n) => n.domain === "com.microsoft") && !model.opsets.has("com.microsoft"))
     model.opsets.set("com.microsoft", 1);
-  report(done, found, context.note);
+  report([...done.map((l) => l.op), ...lstms.map(() => "LSTM")], found, context.note);
 }
 
-interface Sorted {
-  readonly static: readonly Layer[];
-  readonly dynamic: readonly Layer[];
-  readonly left: Map<string, string[]>;
-  /** All layers found. */
-  readonly all: number;
-}
-
-/** The layers by what is to become of them. */
-function sorted({ layers, left }: Found, p: Int8Params): Sorted {
-  const ways: Record<"static" | "dynamic", Layer[]> = { static: [], dynamic: [] };
-  for (const l of layers) {
-    const way = wayOf(l, p);
-    if (way === "static" || way === "dynamic") ways[way].push(l);
-    else leave(left, way, l.node);
+/** Counts recurrent nodes among the layers, and leaves those that have no kernel. */
+function addRecurrent(found: Sorted, { nodes, left }: RecurrentFound): Sorted {
+  let all = found.all + nodes.length;
+  for (const [why, names] of left) {
+    for (const n of names) leave(found.left, why, n);
+    all += names.length;
   }
-  return { ...ways, left, all: layers.length };
+  return { ...found, all };
 }
 
 /**
- * Raises the opset to what the result needs: 13 for DequantizeLinear per channel, else 11 (DynamicQuantizeLinear, Gemm without C).
- * Errors: an op that stands in the way, by name.
+ * Raises the opset to what the result needs: 13 for DequantizeLinear per channel and integer operators, else 11 (DynamicQuantizeLinear,
+ * Gemm without C). Errors: an op that stands in the way, by name.
  */
 function raise(model: Model, p: Int8Params, note: (line: string) => void): void {
   const from = opsetOf(model);
@@ -140,28 +146,7 @@ function raise(model: Model, p: Int8Params, note: (line: string) => void): void 
   }
 }
 
-function report(done: readonly Layer[], { all, left }: Sorted, note: (line: string) => void): void {
-  const ops = new Map<string, number>();
-  for (const l of done) ops.set(l.op, (ops.get(l.op) ?? 0) + 1);
-  const what = [...ops].map(([op, n]) => `${n} ${op}`).join(", ");
-  if (all === 0) note("no Conv, Gemm or MatMul with constant float32 weights among the nodes selected; nothing was changed");
-  else note(`${done.length} of ${all} layers in int8${what ? ` (${what})` : "; nothing was changed"}`);
-  for (const [why, names] of left) note(`stay float: ${listed(names)}: ${why}`);
-}
-
 const opsetOf = (model: Model) => model.opsets.get("") ?? 1;
-
-/** How a layer is quantized, or why it is not. Inside a subgraph no ranges can be observed: what can go dynamic there does. */
-function wayOf(l: Layer, p: Int8Params): "static" | "dynamic" | string {
-  if (l.op !== "Conv" && sizeOf(l.weight.data!.shape) < p.smallest) return `fewer than ${p.smallest} weights (smallest)`;
-  const inner = l.node.graph.parent !== null;
-  if (p.mode === "static" && !inner) return "static";
-  if (p.target === "tensorrt") return "in a subgraph, where no ranges can be observed";
-  if (l.op !== "Conv" || (p.mode === "dynamic" && p.dynamicConv)) return "dynamic";
-  return inner
-    ? "a Conv in a subgraph: dynamic int8 would make it several times slower, and ranges for static cannot be observed there"
-    : "dynamic int8 would make a Conv several times slower; mode=static makes it faster";
-}
 
 async function dynamically(
   model: Model,
@@ -174,60 +159,49 @@ async function dynamically(
   const stored = storeWeights(layers, { ...widthsOf(p), oneZero: true });
   const errors = new Map([...stored].map(([l, w]) => [l, w.error]));
   const data = context.calibration ?? context.train;
-  const top = new Map([...stored].filter(([l]) => !l.node.graph.parent));
-  if (data && top.size) {
-    for (const [l, e] of await errorsOf(model, top, sampled(data, 64), context.threads, onRunningScales)) errors.set(l, e);
+  const visible = new Map([...stored].filter(([l]) => !looped(l.node.graph)));
+  if (data && visible.size) {
+    for (const [l, e] of await errorsOf(model, visible, sampled(data, 64), context.threads, onRunningScales)) errors.set(l, e);
   }
-  const good = accepted(layers, errors, p, left);
+  const good = accepted(layers, errors, p.maxError, left);
   quantizeDynamically(good, stored, opsetOf(model));
   dropUnused(stored);
   return good;
 }
 
+/** The layers done, and those that could not be because they never ran on the data. */
 async function statically(
   model: Model,
   found: readonly Layer[],
   p: Int8Params,
   context: Context,
   left: Map<string, string[]>,
-): Promise<readonly Layer[]> {
-  if (found.length === 0) return [];
+): Promise<{ readonly done: readonly Layer[]; readonly unseen: readonly Layer[] }> {
+  if (found.length === 0) return { done: [], unseen: [] };
   const data = (context.calibration ?? context.train)!;
   const widths = widthsOf(p);
   const shape = await shapes(model, data, context.threads);
   const ndim = (v: Value) => shape(v)?.length ?? null;
   const layers = asGemms(found, ndim, opsetOf(model));
-  const options = {
+  const ranges = await calibrate(model, valuesOf(partsOf(layers, widths.chains)), data, {
     ...widths,
     calibration: p.calibration,
     percentile: p.percentile,
     threads: context.threads,
     progress: (step: number, of: number) => context.progress({ what: "calibration", step, of }),
-  };
-  const plan = planChain(model.graph, layers, widths.chains);
-  const ranges = await calibrate(model, new Set([...plan.values.keys(), ...plan.values.values()]), data, options);
-  let q = decide(layers, plan, ranges, options);
-  const good = accepted(layers, await errorsOf(model, q.weights, sampled(data, 64), context.threads, onDecidedScales(q)), p, left);
-  if (good.length < layers.length) {
-    dropUnused(q.weights);
-    q = decide(good, planChain(model.graph, good, widths.chains), ranges, options);
-  }
-  quantizeStatically(model, q, ndim);
-  return good;
-}
-
-/** The layers whose error is small enough; the others are left, and named. */
-function accepted(layers: readonly Layer[], errors: ReadonlyMap<Layer, number>, p: Int8Params, left: Map<string, string[]>): Layer[] {
-  return layers.filter((l) => {
-    const e = errors.get(l)!;
-    if (e <= p.maxError) return true;
-    leave(left, `8 bits would change its output by ${percent(e)} (more than ${percent(p.maxError)})`, l.node);
-    return false;
   });
-}
-
-const percent = (x: number) => `${Number((100 * x).toPrecision(2))} %`;
-
-function listed(names: readonly string[]): string {
-  return names.length <= 5 ? names.join(", ") : `${names.slice(0, 4).join(", ")} and ${names.length - 4} more`;
+  const ran = new Set(
+    layers.filter((l) => ranges.has(inputOf(l)) && (l.op !== "Conv" || !widths.chains || ranges.has(tailOf(outputOf(l)).value))),
+  );
+  const [seen, unseen] = [layers.filter((l) => ran.has(l)), layers.filter((l) => !ran.has(l))];
+  let q = decide(partsOf(seen, widths.chains), ranges, widths);
+  const errors = new Map([...q.weights].map(([l, w]) => [l, w.error]));
+  for (const [l, e] of await errorsOf(model, q.weights, sampled(data, 64), context.threads, onDecidedScales(q))) errors.set(l, e);
+  const good = accepted(seen, errors, p.maxError, left);
+  if (good.length < seen.length) {
+    dropUnused(q.weights);
+    q = decide(partsOf(good, widths.chains), ranges, widths);
+  }
+  quantizeStatically(opsetOf(model), q, ndim);
+  return { done: good, unseen };
 }

@@ -1,8 +1,8 @@
 /** Static quantization: ranges from calibration data, QuantizeLinear/DequantizeLinear pairs where the runtime fuses them into integer kernels. */
-import { type Model, produce, type Value } from "../../ir/graph.ts";
+import { type Graph, produce, type Value } from "../../ir/graph.ts";
 import { Build } from "../../ops/build.ts";
 import type { Range } from "../../runtime/observers.ts";
-import { type Plan, type Tail, tailOf } from "./chain.ts";
+import { type Plan, planChain, type Tail, tailOf } from "./chain.ts";
 import { inputOf, type Layer, outputOf } from "./layers.ts";
 import { quantizedLayer, roundTrip } from "./qdq.ts";
 import { type Affine, affine, biasFloor, type IntType, representable } from "./scheme.ts";
@@ -17,56 +17,82 @@ export interface StaticOptions extends StoreOptions {
   readonly minRange: number;
 }
 
-/** How the layers will be spelled: decided, with every number it takes. */
-export interface Quantized {
+/** The layers of one graph, the model's own or a branch of an If, and what is quantized around them. */
+export interface Part {
+  readonly graph: Graph;
   readonly layers: readonly Layer[];
   readonly plan: Plan;
-  readonly affines: ReadonlyMap<Value, Affine>;
+}
+
+/** How the layers will be spelled: decided, with every number it takes. */
+export interface Quantized {
+  readonly parts: readonly (Part & { readonly affines: ReadonlyMap<Value, Affine> })[];
   readonly weights: ReadonlyMap<Layer, StoredWeight>;
   readonly integerBias: boolean;
 }
 
+/** The layers by the graph they are in, each graph with its own plan. */
+export function partsOf(layers: readonly Layer[], chains: boolean): Part[] {
+  const graphs = new Map<Graph, Layer[]>();
+  for (const l of layers) graphs.set(l.node.graph, [...(graphs.get(l.node.graph) ?? []), l]);
+  return [...graphs].map(([graph, layers]) => ({ graph, layers, plan: planChain(graph, layers, chains) }));
+}
+
+/** Every value whose range a plan needs. */
+export function valuesOf(parts: readonly Part[]): Set<Value> {
+  return new Set(parts.flatMap(({ plan }) => [...plan.values.keys(), ...plan.values.values()]));
+}
+
 /** Decides scales and zero points, and stores the quantized weights in the model. */
-export function decide(layers: readonly Layer[], plan: Plan, ranges: ReadonlyMap<Value, Range>, o: StaticOptions): Quantized {
-  const affines = new Map<Value, Affine>();
-  for (const [v, from] of plan.values) {
-    const r = ranges.get(from)!;
-    const tail = plan.whole.get(from);
-    const bounded = tail ? { min: Math.max(r.min, tail.min), max: Math.min(r.max, tail.max) } : r;
-    affines.set(v, affine(bounded, o.activationType, o.symmetric, o.minRange));
-  }
+export function decide(parts: readonly Part[], ranges: ReadonlyMap<Value, Range>, o: StaticOptions): Quantized {
+  const decided = parts.map((part) => {
+    const affines = new Map<Value, Affine>();
+    for (const [v, from] of part.plan.values) {
+      const r = ranges.get(from)!;
+      const tail = part.plan.whole.get(from);
+      const bounded = tail ? { min: Math.max(r.min, tail.min), max: Math.min(r.max, tail.max) } : r;
+      affines.set(v, affine(bounded, o.activationType, o.symmetric, o.minRange));
+    }
+    return { ...part, affines };
+  });
   const { integerBias } = o;
-  const atLeast = (l: Layer, c: number) => (l.bias ? biasFloor(l.bias[c]!, affines.get(inputOf(l))!.scale) : 0);
-  const weights = storeWeights(layers, { ...o, ...(integerBias ? { atLeast } : {}) });
-  return { layers, plan, affines, weights, integerBias };
+  const inputScale = new Map(decided.flatMap(({ layers, affines }) => layers.map((l) => [l, affines.get(inputOf(l))!.scale])));
+  const atLeast = (l: Layer, c: number) => (l.bias ? biasFloor(l.bias[c]!, inputScale.get(l)!) : 0);
+  const weights = storeWeights(
+    parts.flatMap((part) => part.layers),
+    { ...o, ...(integerBias ? { atLeast } : {}) },
+  );
+  return { parts: decided, weights, integerBias };
 }
 
 /** Replaces the float layers, and puts the pairs in. `ndim`: the number of dimensions of a value. */
-export function quantizeStatically(model: Model, q: Quantized, ndim: (v: Value) => number | null): void {
-  const b = Build.of(model, "int8");
-  // First the pairs on what stays float elsewhere, while all readers still stand.
-  const partial = new Map<Value, Value>();
-  for (const v of q.plan.values.keys()) {
-    if (q.plan.whole.has(v)) continue;
-    const readers = q.plan.readers(v);
-    if (readers.length === 0) continue;
-    const d = roundTrip(b, v, q.affines.get(v)!).outputs[0]!;
-    for (const u of readers) if ("node" in u) u.node.setInput(u.index, d);
-    partial.set(d, v);
-  }
-  for (const layer of q.layers) {
-    const x = inputOf(layer);
-    const y = outputOf(layer);
-    const before = partial.get(x) ?? x;
-    produce(quantizedLayer(b, layer, x, q.affines.get(before)!, q.weights.get(layer)!, q.integerBias), y);
-    layer.node.graph.remove(layer.node);
-    const tail = tailOf(y);
-    if (q.integerBias && layer.op !== "Conv" && !q.plan.whole.has(tail.value)) {
-      const dims = layer.op === "Gemm" ? 2 : ndim(before);
-      if (dims) keepApart(b, tail, [...new Array<number>(dims - 1).fill(0), layer.channels]);
+export function quantizeStatically(opset: number, q: Quantized, ndim: (v: Value) => number | null): void {
+  for (const { graph, layers, plan, affines } of q.parts) {
+    const b = new Build(graph, opset, "int8");
+    // First the pairs on what stays float elsewhere, while all readers still stand.
+    const partial = new Map<Value, Value>();
+    for (const v of plan.values.keys()) {
+      if (plan.whole.has(v)) continue;
+      const readers = plan.readers(v);
+      if (readers.length === 0) continue;
+      const d = roundTrip(b, v, affines.get(v)!).outputs[0]!;
+      for (const u of readers) if ("node" in u) u.node.setInput(u.index, d);
+      partial.set(d, v);
     }
+    for (const layer of layers) {
+      const x = inputOf(layer);
+      const y = outputOf(layer);
+      const before = partial.get(x) ?? x;
+      produce(quantizedLayer(b, layer, x, affines.get(before)!, q.weights.get(layer)!, q.integerBias), y);
+      graph.remove(layer.node);
+      const tail = tailOf(y);
+      if (q.integerBias && layer.op !== "Conv" && !plan.whole.has(tail.value)) {
+        const dims = layer.op === "Gemm" ? 2 : ndim(before);
+        if (dims) keepApart(b, tail, [...new Array<number>(dims - 1).fill(0), layer.channels]);
+      }
+    }
+    for (const [v, tail] of plan.whole) pairOnOutput(b, v, tail, affines.get(v)!);
   }
-  for (const [v, tail] of q.plan.whole) pairOnOutput(b, v, tail, q.affines.get(v)!);
 }
 
 /**
