@@ -1,9 +1,9 @@
 /** Constants: lifted out of nodes, and computed where nothing but constants goes in. */
-import { cloneModel, type Graph, type Model, type Node, type Value } from "../ir/graph.ts";
+import { cloneModel, type Graph, type Model, type Node, newModel, type Value } from "../ir/graph.ts";
 import { allGraphs, constantOf, removeDead, sorted } from "../ir/walk.ts";
 import { open, type SessionOptions } from "../runtime/session.ts";
 import { unreachable } from "../runtime/shapes.ts";
-import { type Tensor, tensor } from "../tensor/tensor.ts";
+import { numbersOf, type Tensor, tensor } from "../tensor/tensor.ts";
 import { raiseIrVersion } from "./weights.ts";
 
 /** Makes `value` an initializer of its graph in place of the node output it is. Its name stays. */
@@ -183,4 +183,78 @@ function foldShapes(graph: Graph): void {
       becomeInitializer(out, tensor("int64", [dims.length], dims));
     } else if (n.opType === "Size") becomeInitializer(out, tensor("int64", [], [shape.reduce((a, d) => a * d, 1)]));
   }
+}
+
+/**
+ * Computes single values, in subgraphs too, that depend on constants alone (weights that an exporter reorders at run time), and stores
+ * each beside the largest constant it comes from, once for all equal computations. Values that depend on anything else stay as they are.
+ */
+export async function foldValues(model: Model, values: Iterable<Value>, options: Pick<SessionOptions, "threads"> = {}): Promise<void> {
+  const probe = { ...newModel("fold"), opsets: new Map(model.opsets), irVersion: model.irVersion };
+  const copies = new Map<Value, Source | null>();
+  const equal = new Map<string, Value>();
+  const copy = (v: Value): Source | null => {
+    const known = copies.get(v);
+    if (known !== undefined) return known;
+    const made = constantSource(v) ?? computed(v);
+    copies.set(v, made);
+    return made;
+  };
+  const constantSource = (v: Value): Source | null => {
+    const data = v.graph.inputs.includes(v) ? null : constantOf(v);
+    if (!data) return null;
+    const few = data.data.byteLength <= 64 ? `${data.dtype}[${data.shape}]${numbersOf(data)}` : `${v.graph.name}/${v.name}`;
+    return { value: probe.graph.initializer(v.name, data), key: few, largest: v, bytes: data.data.byteLength };
+  };
+  const computed = (v: Value): Source | null => {
+    const n = v.producer;
+    if (!n || (n.domain !== "" && n.domain !== "com.microsoft") || kept.test(n.opType) || n.subgraphs.length || !n.inputs.some(Boolean))
+      return null;
+    const inputs = n.inputs.map((i) => i && copy(i));
+    if (n.inputs.some((i, k) => i && !inputs[k])) return null;
+    const attrs = [...n.attrs].sort(([a], [b]) => (a < b ? -1 : 1));
+    if (attrs.some(([, a]) => a.type === "tensor" || a.type === "opaque")) return null;
+    const largest = inputs.reduce((a, b) => (b && (!a || b.bytes > a.bytes) ? b : a), null)!;
+    const at = n.outputs.indexOf(v);
+    const key = `${n.opType}:${at}${JSON.stringify(attrs.map(([k, a]) => [k, a.value]))}(${inputs.map((i) => i?.key ?? "").join()})`;
+    let value = equal.get(key);
+    if (!value) {
+      const made = probe.graph.append(
+        n.opType,
+        inputs.map((i) => i?.value ?? null),
+        { domain: n.domain, attrs: Object.fromEntries(attrs), outputs: n.outputs.map((o) => o?.name ?? "") },
+      );
+      value = made.outputs[at]!;
+      equal.set(key, value);
+    }
+    return { value, key, largest: largest.largest, bytes: largest.bytes };
+  };
+  const wanted = [...new Set(values)].flatMap((v) => {
+    const source = constantOf(v) ? null : copy(v);
+    return source ? [{ v, source }] : [];
+  });
+  if (wanted.length === 0) return;
+  for (const value of new Set(wanted.map((w) => w.source.value))) probe.graph.addOutput(value);
+  removeDead(probe.graph);
+  const session = await open(probe, { ...options, spinning: false });
+  try {
+    const results = await session.run({});
+    const stored = new Map<Value, Value>();
+    for (const { v, source } of wanted) {
+      const to = stored.get(source.value) ?? source.largest.graph.initializer(`${v.name}/folded`, results[source.value.name]!);
+      stored.set(source.value, to);
+      v.replaceUses(to);
+    }
+  } finally {
+    await session.release();
+  }
+  for (const g of allGraphs(model.graph)) removeDead(g);
+}
+
+/** A constant in the graph that computes it, what it is computed from as text, and the largest tensor among that. */
+interface Source {
+  readonly value: Value;
+  readonly key: string;
+  readonly largest: Value;
+  readonly bytes: number;
 }

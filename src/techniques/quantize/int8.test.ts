@@ -501,6 +501,42 @@ describe("LSTM and GRU", () => {
     }
   });
 
+  test("in a branch, its gates reordered at run time, by two readers of one weight: stored once", async () => {
+    const model = net(["steps", 3, 8], (b, v, c) => {
+      const [w, r] = [c("w", normal("w", [64, 8], 0.4)), c("r", normal("r", [64, 16], 0.2))];
+      const branch = (name: string, twice: boolean) => {
+        const g = new Graph(name, b.graph);
+        const inner = new Build(g, b.opset, name);
+        const gates = (t: Value) => {
+          const part = (from: number) => inner.op("Slice", [t, inner.i64([from]), inner.i64([from + 16]), inner.i64([0])]);
+          return inner.op("Unsqueeze", [inner.op("Concat", [part(0), part(48), part(16), part(32)], { axis: 0 }), inner.i64([0])]);
+        };
+        const y = inner.op("LSTM", [twice ? inner.add(v, v) : v, gates(w), gates(r)], { hidden_size: 16 });
+        g.addOutput(inner.op("Squeeze", [y, inner.i64([1])]));
+        return g;
+      };
+      const positive = b.op("Less", [b.f32(0), b.op("ReduceSum", [v], { keepdims: 0 })]);
+      return b.op("If", [positive], { then_branch: branch("yes", true), else_branch: branch("no", false) });
+    });
+    const { model: small, notes } = await apply(model, {}, fromFeeds([{ x }]));
+    expect(notes).toEqual(["2 of 2 layers in int8 (2 LSTM)"]);
+    const codes = [...small.graph.initializers].filter((v) => v.data!.dtype === "int8" && v.data!.shape.length === 3);
+    expect(codes.map((v) => v.data!.shape)).toEqual([
+      [1, 8, 64],
+      [1, 16, 64],
+    ]);
+    expect([...small.graph.initializers].some((v) => v.data!.dtype === "float32" && v.data!.data.byteLength > 1000)).toBe(false);
+    for (const feed of [
+      x,
+      tensor(
+        "float32",
+        [12, 3, 8],
+        floatsOf(x).map((e) => -e),
+      ),
+    ])
+      expect(distance(floatsOf(await run(small, { x: feed })), floatsOf(await run(model, { x: feed })))).toBeLessThan(0.02);
+  });
+
   test("one that would change too much stays", async () => {
     const { model, notes } = await apply(recurrent(1), { maxError: 1e-4 }, fromFeeds([{ x }]));
     expect(notes.some((l) => /^stay float: pith\/LSTM: 8 bits would change its output by/.test(l))).toBe(true);

@@ -3,7 +3,7 @@ import { choice, flag, int, number, optional, text, type ValuesOf } from "../../
 import { cloneModel, type Model, type Node, type Value } from "../../ir/graph.ts";
 import { allNodes } from "../../ir/walk.ts";
 import { Fault } from "../../tensor/fault.ts";
-import { liftConstants } from "../../transform/fold.ts";
+import { foldValues, liftConstants } from "../../transform/fold.ts";
 import { fuse } from "../../transform/fuse.ts";
 import { upgrade } from "../../transform/upgrade.ts";
 import { raiseIrVersion } from "../../transform/weights.ts";
@@ -15,7 +15,7 @@ import { errorsOf, onDecidedScales, onRunningScales } from "./error.ts";
 import { asGemms, plainGemm } from "./gemm.ts";
 import { inputOf, type Layer, layersOf, leave, outputOf } from "./layers.ts";
 import { toOperators } from "./qoperator.ts";
-import { quantizeRecurrent, type RecurrentFound, recurrentNodes } from "./recurrent.ts";
+import { quantizeRecurrent, type RecurrentFound, recurrentNodes, recurrentWeights } from "./recurrent.ts";
 import { sampled, shapes } from "./sample.ts";
 import { intTypes } from "./scheme.ts";
 import { decide, partsOf, quantizeStatically, valuesOf } from "./static.ts";
@@ -85,6 +85,7 @@ async function apply(model: Model, p: Int8Params, context: Context): Promise<voi
     p.target === "cpu" ? recurrentNodes(model, p.include, p.exclude) : { nodes: [], left: new Map<string, Node[]>() };
   const probe = cloneModel(model);
   liftConstants(probe);
+  await foldValues(probe, recurrentWeights(probe), { threads: context.threads });
   let found = sortLayers(layersOf(probe, selected), p);
   const nothing = found.static.length + found.dynamic.length === 0;
   if (nothing && recurrentNodes(probe, p.include, p.exclude).nodes.length === 0) {
@@ -96,6 +97,7 @@ async function apply(model: Model, p: Int8Params, context: Context): Promise<voi
   if (!nothing) raise(model, p, context.note);
   raiseIrVersion(model, 4);
   liftConstants(model);
+  await foldValues(model, recurrentWeights(model), { threads: context.threads });
   fuse(model, context.note);
   const before = readInitializers(model);
   found = sortLayers(layersOf(model, selected), p);

@@ -15,6 +15,13 @@ export interface RecurrentOptions {
   readonly threads: number;
 }
 
+/** What LSTMs read as weights and biases: exporters often reorder the gates at run time. */
+export function recurrentWeights(model: Model): Value[] {
+  return [...allNodes(model.graph)].flatMap((n) =>
+    n.domain === "" && n.opType === "LSTM" ? n.inputs.slice(1, 4).filter((v) => v !== null) : [],
+  );
+}
+
 export interface RecurrentFound {
   readonly nodes: readonly Node[];
   /** GRU, RNN, and LSTMs with computed weights: reason → nodes. */
