@@ -23,6 +23,7 @@ export { fidelity } from "./measure/fidelity.ts";
 export { latency } from "./measure/latency.ts";
 export { type MeasureOptions, measureModels, peakMemory, sizes, throughput, throughputs } from "./measure/measure.ts";
 export type { Measurement } from "./measure/measurement.ts";
+export { slowness } from "./measure/slowness.ts";
 export { lenet5 } from "./nets/lenet5.ts";
 export { lenet300, mlp } from "./nets/mlp.ts";
 export { resnet20 } from "./nets/resnet20.ts";

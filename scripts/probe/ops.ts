@@ -33,7 +33,7 @@ type Case = Form | ((opset: number) => Form | null);
 const unary =
   "Abs Acos Acosh Asin Asinh Atan Atanh Ceil Celu Cos Cosh Elu Erf Exp Floor Gelu GlobalAveragePool GlobalLpPool GlobalMaxPool HardSigmoid HardSwish Hardmax Identity IsInf IsNaN LeakyRelu Log LogSoftmax LpNormalization MeanVarianceNormalization Mish Neg NonZero Not Reciprocal Relu Round Selu Shape Shrink Sigmoid Sign Sin Sinh Size Softmax Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu RandomNormalLike RandomUniformLike Bernoulli";
 const binary =
-  "Add And Div Equal Greater GreaterOrEqual Less LessOrEqual Mul Or PRelu Pow Sub Xor BitwiseAnd BitwiseOr BitwiseXor Max Min Mean Sum";
+  "Add And Div Equal Greater GreaterOrEqual Less LessOrEqual Mul Or PRelu Sub Xor BitwiseAnd BitwiseOr BitwiseXor Max Min Mean Sum";
 const reductions = "L1 L2 LogSum LogSumExp Max Mean Min Prod Sum SumSquare";
 
 const axesAs =
@@ -101,7 +101,6 @@ const cases: Record<string, Case> = {
   NegativeLogLikelihoodLoss: { in: "T2x3 I:0,1" },
   SoftmaxCrossEntropyLoss: { in: "T2x3 I:0,1" },
   NonMaxSuppression: { in: "T1x2x4 T1x1x2 I:2" },
-  OneHot: { in: "I:0,1 I:3 C2" },
   Pad: (opset) => (opset >= 11 ? { in: "T2x3 I:0,1,0,1 C0" } : { in: "T2x3", attrs: { pads: [0, 1, 0, 1] } }),
   Range: { in: "S1 S5 S1" },
   Reshape: { in: "T2x3 I:3,2" },
@@ -170,6 +169,7 @@ export function* opProbes(): Generator<Probe> {
     for (const version of versionsOf(op)) for (const type of types) yield* one(op, version, type, c);
   }
   yield* casts();
+  yield* several();
   yield* control();
 }
 
@@ -210,6 +210,43 @@ function* one(op: string, version: number, type: DType, c: Case): Generator<Prob
 
 function constantOf(b: Build, dtype: DType, shape: readonly number[], values: readonly number[]): Value {
   return b.graph.initializer("c", tensor(dtype, shape, values));
+}
+
+/** Ops on several types, and forms that attributes choose. */
+function* several(): Generator<Probe> {
+  const some = types.filter((t) => /^(u?int(8|16|32|64)|float(16|32|64)|bfloat16)$/.test(t));
+  for (const version of versionsOf("Pow"))
+    for (const base of some)
+      for (const exponent of some) {
+        const { model, b } = modelFor("Pow", version);
+        const node = b.node("Pow", [constantOf(b, base, [2], [1, 2]), constantOf(b, exponent, [2], [3, 2])]);
+        model.graph.addOutput(b.cast(node.outputs[0]!, "float32"));
+        yield { op: "Pow", version, model, node, feeds: {}, expected: [1, 4] };
+      }
+  const few: DType[] = ["float32", "int32", "int64", "uint8"];
+  for (const version of versionsOf("OneHot"))
+    for (const indices of few)
+      for (const depth of few)
+        for (const values of [...few, "float16", "float64", "bool"] as const) {
+          const { model, b } = modelFor("OneHot", version);
+          const node = b.node("OneHot", [
+            constantOf(b, indices, [2], [1, 0]),
+            constantOf(b, depth, [], [2]),
+            constantOf(b, values, [2], [0, 1]),
+          ]);
+          model.graph.addOutput(b.cast(node.outputs[0]!, "float32"));
+          yield { op: "OneHot", version, model, node, feeds: {}, expected: [0, 1, 1, 0] };
+        }
+  for (const [op, gates] of [
+    ["RNN", 1],
+    ["GRU", 3],
+    ["LSTM", 4],
+  ] as const)
+    for (const version of versionsOf(op).filter((v) => v >= 14))
+      for (const type of some) {
+        const weights = `C1x${2 * gates}x2`;
+        yield* one(op, version, type, { in: `T1x3x2 ${weights} ${weights}`, attrs: { hidden_size: 2, layout: 1 } });
+      }
 }
 
 /** Cast between all pairs of types, and constants of all. */

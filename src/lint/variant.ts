@@ -21,7 +21,7 @@ export function versionOf(node: Node, opset: number): number | null {
 }
 
 /** The input whose type an op's kernels are chosen by, where that is not the first. */
-const typedInput: Readonly<Record<string, number>> = { Where: 1, OneHot: 2, EmbedLayerNormalization: 2, QLinearConcat: 2 };
+const typedInput: Readonly<Record<string, number>> = { Where: 1, EmbedLayerNormalization: 2, QLinearConcat: 2 };
 
 /** A scale for the tensor, one for each channel, or one for each block. */
 function granularity(scale: Value | null | undefined, blockSize?: number): string {
@@ -29,6 +29,9 @@ function granularity(scale: Value | null | undefined, blockSize?: number): strin
   const shape = scale?.data?.shape ?? scale?.type?.shape ?? [];
   return shape.length === 0 || (shape.every((d) => typeof d === "number") && sizeOf(shape as number[]) === 1) ? "tensor" : "channel";
 }
+
+/** Which axis of a recurrent layer's input is the batch. */
+const batchwise = (n: Node) => (n.int("layout") === 1 ? "batchwise" : "timewise");
 
 type Of = (node: Node, t: (input: number) => string) => readonly string[];
 
@@ -56,7 +59,15 @@ const special: Readonly<Record<string, Of>> = {
   ],
   MatMulBnb4: (n, t) => [t(0), n.int("quant_type") === 0 ? "fp4" : "nf4", `block${n.int("block_size") ?? 0}`],
   GatherBlockQuantized: (n, t) => [t(0), `${n.int("bits") ?? 4}bit`, t(2), `block${n.int("block_size") ?? 128}`],
-  // Control flow is the same for all types.
+  Pow: (_, t) => [t(0), t(1)],
+  OneHot: (_, t) => [t(0), t(1), t(2)],
+  RNN: (n, t) => [t(0), batchwise(n)],
+  GRU: (n, t) => [t(0), batchwise(n)],
+  LSTM: (n, t) => [t(0), batchwise(n)],
+  // Control flow is the same for all types; of windows only the size has one.
+  BlackmanWindow: () => ["any"],
+  HannWindow: () => ["any"],
+  HammingWindow: () => ["any"],
   If: () => ["any"],
   Loop: () => ["any"],
   Scan: () => ["any"],
