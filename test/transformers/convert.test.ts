@@ -2,12 +2,13 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { AutoModelForCausalLM, env, Tensor } from "@huggingface/transformers";
-import { describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 import { type Model, newModel } from "../../src/ir/graph.ts";
 import { allGraphs, allNodes } from "../../src/ir/walk.ts";
+import { lenet5 } from "../../src/nets/lenet5.ts";
 import { load, save } from "../../src/onnx/file.ts";
 import { random } from "../../src/tensor/random.ts";
-import { tensor } from "../../src/tensor/tensor.ts";
+import { numbersOf, tensor } from "../../src/tensor/tensor.ts";
 import { agreement } from "../../src/transformers/agreement.ts";
 import { type ConvertOptions, convert } from "../../src/transformers/convert.node.ts";
 import { type DtypeName, dtypes } from "../../src/transformers/dtypes.ts";
@@ -88,8 +89,13 @@ describe("generation with transformers.js", () => {
     return (made as Tensor).tolist()[0].map(Number) as number[];
   };
 
-  test("the original goes through both branches, token by token", async () => {
-    const tokens = await generate("fp32");
+  let original: readonly number[];
+  beforeAll(async () => {
+    original = await generate("fp32");
+  });
+
+  test("the original goes through both branches, token by token", () => {
+    const tokens = original;
     expect(tokens.length).toBe(14);
     expect(new Set(tokens.slice(4)).size).toBeGreaterThan(4);
   });
@@ -100,7 +106,7 @@ describe("generation with transformers.js", () => {
     const tokens = await generate(dtype);
     expect(tokens.length).toBe(14);
     // Random weights decide narrowly: four bits may choose another token, 8 and 16 may not.
-    if (!/4/.test(dtype)) expect(tokens[4]).toBe((await generate("fp32"))[4]);
+    if (!/4/.test(dtype)) expect(tokens[4]).toBe(original[4]);
   });
 });
 
@@ -165,6 +171,78 @@ test("external data in pieces, declared in config.json under the names that the 
   expect(JSON.parse(readFileSync(join(folder, "config.json"), "utf8"))["transformers.js_config"]).toEqual({
     dtype: "q8",
     use_external_data_format: { [file]: pieces.length },
+  });
+});
+
+test("a config that says all files have external data is told which have not", async () => {
+  const folder = folderOf({ model: mergedDecoder() }, { ...config, "transformers.js_config": { use_external_data_format: true } });
+  save(mergedDecoder(), join(folder, "onnx/model.onnx"), {
+    external: "always",
+    chunks: { name: () => "model.onnx_data", bytes: Infinity },
+  });
+  const { configured } = await convert(readFolder(folder), { ...defaults, dtypes: ["q8"] });
+  expect(configured).toBe(true);
+  expect(JSON.parse(readFileSync(join(folder, "config.json"), "utf8"))["transformers.js_config"].use_external_data_format).toEqual({
+    "model.onnx": 1,
+    "model_quantized.onnx": 0,
+  });
+});
+
+describe("compat: as the former converter did", () => {
+  test("in 4 bits and fewer, tied embeddings and their layer stay float, and Gemm does", async () => {
+    const folder = folderOf({ model: mergedDecoder() });
+    const { results } = await convert(readFolder(folder), { ...defaults, dtypes: ["q4", "bnb4", "q2"], compat: true });
+    expect(results.map((r) => r.error)).toEqual([null, null, null, null]);
+    for (const { file } of results.slice(1)) {
+      const model = load(join(folder, "onnx", file));
+      expect([...model.graph.initializers].map((v) => v.name)).toContain("transformer.wte.weight");
+      const ops = [...allNodes(model.graph)].map((n) => n.opType);
+      expect(ops.filter((o) => o === "Gemm").length).toBe(2 * sizes.layers);
+      expect(ops.filter((o) => /^MatMul(NBits|Bnb4)$/.test(o)).length).toBe(2 * 3 * sizes.layers);
+    }
+  });
+
+  test("in 8 bits, Convs are ConvInteger with unsigned weights; by default they are not", async () => {
+    const folder = folderOf({ model: lenet5({ seed: 1 }) }, { model_type: "vit" });
+    const ops = async (compat: boolean, current: boolean) => {
+      const { results } = await convert(readFolder(folder), { ...defaults, dtypes: ["q8"], compat, current, force: true });
+      expect(results[1]!.error).toBeNull();
+      const model = load(join(folder, "onnx/model_quantized.onnx"));
+      const stored = [...model.graph.initializers].find((v) => v.name === "conv1.weight_quantized")!.data!.dtype;
+      return [[...model.graph.nodes].filter((n) => n.opType === "ConvInteger").length, stored];
+    };
+    expect(await ops(true, false)).toEqual([2, "uint8"]);
+    expect(await ops(false, false)).toEqual([0, "uint8"]);
+    expect(await ops(false, true)).toEqual([0, "int8"]);
+  });
+});
+
+test("8 bits: a scale for each channel and 7 bits, except for the model types that had neither", async () => {
+  const stored = async (type: string, given: Partial<ConvertOptions> = {}) => {
+    const folder = folderOf({ model: mergedDecoder({ tied: false }) }, { ...config, model_type: type });
+    await convert(readFolder(folder), { ...defaults, dtypes: ["int8"], ...given });
+    const held = new Map([...load(join(folder, "onnx/model_int8.onnx")).graph.initializers].map((v) => [v.name, v.data!]));
+    const codes = numbersOf(held.get("lm_head.weight_quantized")!);
+    return [held.get("lm_head.weight_scale")!.shape, Math.max(...codes.map(Math.abs))];
+  };
+  expect(await stored("bert")).toEqual([[sizes.vocabulary], 64]);
+  expect(await stored("gpt2")).toEqual([[], 127]);
+  expect(await stored("gpt2", { perChannel: true })).toEqual([[sizes.vocabulary], 127]);
+  expect(await stored("bert", { reduceRange: false })).toEqual([[sizes.vocabulary], 127]);
+});
+
+test("the same folder gives the same bytes", async () => {
+  const folder = readFolder(folderOf({ model: mergedDecoder() }));
+  const made = async () => {
+    const output = join(mkdtempSync(join(tmpdir(), "pith-")), "out");
+    const { results } = await convert(folder, { ...defaults, check: false, output });
+    expect(results.every((r) => r.error === null && r.agreement === null)).toBe(true);
+    return readdirSync(join(output, "onnx")).map((f) => readFileSync(join(output, "onnx", f)));
+  };
+  const [first, second] = [await made(), await made()];
+  expect(first.length).toBe(names.length);
+  first.forEach((bytes, i) => {
+    expect(bytes.equals(second[i]!), names[i]).toBe(true);
   });
 });
 
