@@ -12,6 +12,7 @@ import { comparison } from "../report/comparison.ts";
 import { bytes, seconds } from "../report/format.ts";
 import { page } from "../report/page.ts";
 import type { Step } from "../techniques/technique.ts";
+import { measureApart } from "./apart.ts";
 import { type DataOptions, dataFor, dataName, withData, withMetric } from "./data.ts";
 import { checkOutput, writeBytes } from "./output.ts";
 import { progressLine } from "./progress.ts";
@@ -31,9 +32,13 @@ export interface ApplyOptions extends DataOptions {
   readonly report?: string;
   readonly json?: string;
   readonly measure: boolean;
+  readonly apart?: true;
   readonly target?: string;
   readonly quiet?: true;
 }
+
+/** Bytes of a model from which on it is measured apart. */
+const large = 1e9;
 
 /** Adds the options of {@link ApplyOptions}. */
 export function withApply(command: Command): Command {
@@ -55,6 +60,7 @@ export function withApply(command: Command): Command {
     .option("--report <file>", "the result as an HTML page")
     .option("--json <file>", "the record of the run as JSON")
     .option("--no-measure", "do not measure the result")
+    .option("--apart", "measure in a process of its own, without brotli (always so for models above 1 GB)")
     .option("--quiet", "no progress");
 }
 
@@ -71,9 +77,10 @@ export async function applySteps(
   for (const out of [output, options.report, options.json])
     if (out !== undefined) checkOutput(out, [path, options.train, options.calibration, options.data, ...inputs]);
   const model = load(path);
+  const apart = options.measure && (options.apart || fileBytes(path) > large);
   const line = progressLine(process.stderr, options.quiet);
   try {
-    const { model: result, run } = await compress(model, steps, {
+    const { model: result, run: made } = await compress(model, steps, {
       train: await dataFor(model, options.train, options),
       calibration: await dataFor(model, options.calibration, options),
       data: await dataFor(model, options.data, options, "test"),
@@ -82,19 +89,27 @@ export async function applySteps(
       ...(options.metric ? { metric: options.metric } : {}),
       ...(threads ? { threads } : {}),
       ...(options.target ? { target: options.target } : {}),
-      measure: options.measure
-        ? {
-            seconds: 1,
-            concurrency: [1],
-            ...(threads ? { threads } : {}),
-            ...(options.shape ? { shape: Object.fromEntries(options.shape) } : {}),
-          }
-        : null,
+      measure:
+        options.measure && !apart
+          ? {
+              seconds: 1,
+              concurrency: [1],
+              ...(threads ? { threads } : {}),
+              ...(options.shape ? { shape: Object.fromEntries(options.shape) } : {}),
+            }
+          : null,
       names: { model: basename(path), result: basename(output), ...(options.data ? { data: dataName(options.data) } : {}) },
       progress: line.show,
     });
     line.clear();
     save(result, output);
+    let run = made;
+    if (apart) {
+      line.show({ what: "measuring, in a process of its own", step: 0, of: 1 });
+      const { before, after, findings, unmeasured } = await measureApart(path, output);
+      line.clear();
+      run = { ...made, before, after, findings: [...made.findings, ...findings], unmeasured };
+    }
     if (options.json) writeBytes(options.json, `${JSON.stringify(run, null, 2)}\n`);
     if (options.report) writeBytes(options.report, page([run]));
     print(record(run));

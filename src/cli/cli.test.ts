@@ -43,6 +43,24 @@ test("show prints JSON, and the nodes a selector matches", async () => {
   expect(selected.out).toContain('"fc1.*" matches 1 of 3 nodes');
 });
 
+test("measured in a process of its own: figures as ever, but for brotli; what keeps it from measuring is said", async () => {
+  const json = at("apart.json");
+  const common = ["compress", net, "-o", at("apart.onnx"), "--step", "weightOnly:smallest=0", "--apart", "--quiet", "--json", json];
+  const run = async (...more: string[]) => {
+    const { code, err } = await pith(...common, ...more);
+    expect([code, err]).toEqual([0, ""]);
+    return JSON.parse(readFileSync(json, "utf8"));
+  };
+  const apart = await run(`--data=${at("data.npz")}`);
+  expect(apart.unmeasured).toBeNull();
+  for (const measured of [apart.before, apart.after]) {
+    const metrics = measured.map((m: { metric: string }) => m.metric);
+    for (const metric of ["file", "accuracy", "latency", "throughput"]) expect(metrics).toContain(metric);
+    expect(metrics).not.toContain("brotli");
+  }
+  expect((await run("--shape", "x=1x7")).unmeasured).toMatch(/"x"|\bx\b/);
+}, 120_000);
+
 test("train, compress, measure: files, table, record and page", async () => {
   const data = at("data.npz");
   const trained = await pith(

@@ -24,6 +24,7 @@ interface Options extends DataOptions {
   readonly seconds: number;
   readonly shape?: readonly (readonly [string, readonly number[]])[];
   readonly memory?: true;
+  readonly brotli: boolean;
   readonly json?: true;
   readonly quiet?: true;
 }
@@ -42,6 +43,7 @@ withMetric(withData(command, ["data"]))
   .option("--concurrency <numbers>", "simultaneous requests for throughput, e.g. 1,4", wholes(1), [1])
   .option("--threads <number>", "threads for latency", whole(1), 1)
   .option("--seconds <number>", "aimed at for each model and timed figure; 0: nothing is timed", amount(0), 2)
+  .option("--no-brotli", "do not compress the files to see how small they get (about a second for 5 MB)")
   .option("--memory", "peak memory too, in a process of its own")
   .option("--json", "as JSON")
   .option("--quiet", "no progress")
@@ -61,6 +63,7 @@ async function run(paths: readonly string[], options: Options): Promise<void> {
       ...(options.batch ? { batch: options.batch } : {}),
       ...(options.shape ? { shape: Object.fromEntries(options.shape) } : {}),
       ...(options.memory ? { memory: true } : {}),
+      brotli: options.brotli,
       concurrency: options.concurrency,
       threads: options.threads,
       seconds: options.seconds,
