@@ -10,10 +10,12 @@ export interface MlpOptions {
   /** Share of each hidden layer's units, and of the inputs, that training leaves out (a Dropout node: nothing in inference). */
   readonly dropout?: number;
   readonly inputDropout?: number;
+  /** BatchNormalization bn1, bn2 … behind every layer, the last one too, in the place of biases: train it with `batchStatistics`. */
+  readonly batchNorm?: boolean;
 }
 
 /** Input "x" float32 [batch, in]; Relu after every hidden layer; output "logits" [batch, out]. Layers are named fc1, fc2 … */
-export function mlp({ sizes, seed = 0, dropout = 0, inputDropout = 0 }: MlpOptions): Model {
+export function mlp({ sizes, seed = 0, dropout = 0, inputDropout = 0, batchNorm = false }: MlpOptions): Model {
   const last = sizes.length - 1;
   if (last < 1 || sizes.some((s) => !(Number.isInteger(s) && s >= 1)))
     throw new Fault("mlp", `sizes must be two or more whole numbers of units; got [${sizes}]`);
@@ -21,7 +23,8 @@ export function mlp({ sizes, seed = 0, dropout = 0, inputDropout = 0 }: MlpOptio
   let x = n.model.graph.input("x", "float32", ["batch", sizes[0]!]);
   x = n.dropout("drop0", x, inputDropout);
   for (let i = 1; i <= last; i++) {
-    x = n.dense(`fc${i}`, x, [sizes[i - 1]!, sizes[i]!], i < last ? "he" : "glorot");
+    x = n.dense(`fc${i}`, x, [sizes[i - 1]!, sizes[i]!], i < last ? "he" : "glorot", !batchNorm);
+    if (batchNorm) x = n.batchNorm(`bn${i}`, x, sizes[i]!);
     if (i < last) x = n.dropout(`drop${i}`, n.relu(`relu${i}`, x), dropout);
   }
   return n.done(x, ["batch", sizes[last]!]);

@@ -10,8 +10,8 @@ export interface Net {
   op(name: string, opType: string, inputs: readonly (Value | null)[], attrs?: Readonly<Record<string, AttrInput>>): Value;
   /** A float32 weight: `he` is N(0, 2/fan in) (He et al. 2015), for layers before a Relu; `glorot` U(±√(6/(fan in + fan out))) (Glorot, Bengio 2010); `normal` N(0, 0.02²), for embeddings; a number fills it. */
   weight(name: string, shape: readonly number[], how: "he" | "glorot" | "normal" | number): Value;
-  /** x·Wᵀ + b: weights "<name>.weight" [out, in] and "<name>.bias" (0). */
-  dense(name: string, x: Value, units: readonly [number, number], how?: "he" | "glorot"): Value;
+  /** x·Wᵀ + b: weights "<name>.weight" [out, in] and, unless `bias` is false, "<name>.bias" (0). */
+  dense(name: string, x: Value, units: readonly [number, number], how?: "he" | "glorot", bias?: boolean): Value;
   /** Square kernel, weights "<name>.weight" [out, in, k, k]; with a bias unless `bias` is false. */
   conv(name: string, x: Value, channels: readonly [number, number], options: ConvOptions): Value;
   /** BatchNormalization with its weights at 1 and 0, statistics at 0 and 1. */
@@ -49,9 +49,9 @@ export function net(name: string, seed: number, opset = 17): Net {
       else values.fill(how);
       return graph.initializer(name, tensor("float32", shape, values));
     },
-    dense(name, x, [into, out], how = "he") {
+    dense(name, x, [into, out], how = "he", bias = true) {
       const w = self.weight(`${name}.weight`, [out, into], how);
-      return self.op(name, "Gemm", [x, w, self.weight(`${name}.bias`, [out], 0)], { transB: 1 });
+      return self.op(name, "Gemm", bias ? [x, w, self.weight(`${name}.bias`, [out], 0)] : [x, w], { transB: 1 });
     },
     conv(name, x, [into, out], { kernel: k, stride = 1, pad = 0, bias = true }) {
       const w = self.weight(`${name}.weight`, [out, into, k, k], "he");

@@ -178,8 +178,8 @@ function keptInfos(graph: Graph, source: GraphProto): ValueInfoProto[] {
 }
 
 function nodeMessage(n: Node, w: Writing): NodeProto {
-  if (n.domain === "pith" && n.opType === "StraightThrough" && n.outputs[0]) {
-    // It differs from Identity in its gradient alone, which no file holds.
+  if (n.domain === "pith" && (n.opType === "StraightThrough" || n.opType === "Noise") && n.outputs[0]) {
+    // Both give their second input, but in training (ops/pith.ts), which no file holds.
     return create(NodeProtoSchema, { name: n.name, opType: "Identity", input: [n.inputs[1]!.name], output: [n.outputs[0].name] });
   }
   const source = n.source as NodeProto | undefined;

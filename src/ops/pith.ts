@@ -2,7 +2,7 @@
 import { dtypes } from "../tensor/dtype.ts";
 import { dtypeOf, same, shapeOf } from "./build.ts";
 import type { Op } from "./op.ts";
-import { input, refused } from "./rule.ts";
+import { input, refused, stop } from "./rule.ts";
 
 /**
  * StraightThrough(x, y) = y, of x's shape; its cotangent goes to x as it is and to y not at all (Bengio et al. 2013: the straight-through
@@ -20,3 +20,9 @@ export const StraightThrough: Op = {
     return [b.mul(g!, b.op("Cast", [inside], { to: dtypes[dtype].code }))];
   },
 };
+
+/**
+ * Noise(like, rest): numbers in [−1, 1) of the shape of `like`, drawn anew each training step; `rest`, one number, wherever else the graph
+ * runs or is written.
+ */
+export const Noise: Op = stop;

@@ -165,7 +165,7 @@ export async function fit(model: Model, options: FitOptions): Promise<Fitted> {
     while (course.step < of && !stopped) {
       const indices = feed.fill(course.step);
       for (const pair of graph.pairs) if (pair.classes) checkLabels(pair, pair.count!, feed.batch, indices);
-      memory.drop(seed, course.step);
+      memory.draw(seed, course.step);
       await run();
       const value = memory.loss[0]!;
       const norm = () => Math.sqrt(kernel.sumSquares(places.g, places.length));

@@ -42,10 +42,11 @@ export interface Statistic {
   readonly momentum: number;
 }
 
-export interface DropoutMask {
+/** An input that is drawn anew each step: a dropout mask of that ratio, or (null) uniform numbers in [−1, 1). */
+export interface Draw {
   readonly input: string;
   readonly shape: readonly number[];
-  readonly ratio: number;
+  readonly ratio: number | null;
 }
 
 export interface TrainingGraph {
@@ -53,7 +54,7 @@ export interface TrainingGraph {
   readonly loss: string;
   readonly weights: readonly Slot[];
   readonly live: readonly Slot[];
-  readonly masks: readonly DropoutMask[];
+  readonly draws: readonly Draw[];
   readonly statistics: readonly Statistic[];
   readonly arrays: ReadonlyMap<string, string>;
   readonly pairs: readonly TargetPair[];
@@ -141,7 +142,7 @@ export async function trainingGraph(attached: WithLoss, sample: Batch, options: 
     const count = classes ? want.at(classes.axis)! : null;
     return { array, count, ...(classes ? { classes } : {}) };
   });
-  const masks = dropoutMasks(model);
+  const draws = drawnInputs(model);
   // Batches have one shape, so that what is computed from shapes alone is constant: gradient rules want axes, pads and ends to be.
   await fold(model, { shapes: true, threads: options.threads });
   const loss = here(attached.loss);
@@ -173,7 +174,7 @@ export async function trainingGraph(attached: WithLoss, sample: Batch, options: 
     loss: loss.name,
     weights,
     live: live.map((v) => slot(v, null)),
-    masks,
+    draws,
     statistics,
     arrays,
     pairs,
@@ -277,22 +278,31 @@ function useBatchStatistics(model: Model): Statistic[] {
   return out;
 }
 
-/** Puts a Mul with a mask that is an input in the place of every Dropout that drops anything. */
-function dropoutMasks(model: Model): DropoutMask[] {
-  const out: DropoutMask[] = [];
+/** Puts a Mul with a mask that is an input in the place of every Dropout that drops anything, and an input in that of every Noise. */
+function drawnInputs(model: Model): Draw[] {
+  const out: Draw[] = [];
   const b = Build.of(model, "dropout");
+  const drawn = (name: string, like: Value, ratio: number | null) => {
+    const shape = shapeOf(like);
+    const v = model.graph.input(name, "float32", shape);
+    out.push({ input: v.name, shape, ratio });
+    return v;
+  };
   for (const n of sorted(model.graph)) {
+    const [x, y] = [n.inputs[0]!, n.outputs[0]!];
+    if (n.opType === "Noise" && n.domain === "pith") {
+      y.replaceUses(drawn(`${y.name}/noise`, x, null));
+      model.graph.remove(n);
+    }
     if (n.opType !== "Dropout" || n.domain !== "") continue;
     const given = constantOf(n.inputs[1]);
     const ratio = given ? numbersOf(given)[0]! : (n.float("ratio") ?? 0.5);
-    const x = n.inputs[0]!;
     if (ratio === 0 || n.outputs[1]) continue;
-    const mask = model.graph.input(`${n.outputs[0]!.name}/mask`, "float32", shapeOf(x));
+    const mask = drawn(`${y.name}/mask`, x, ratio);
     const kept = b.mul(x, x.type?.dtype === "float32" ? mask : b.op("Cast", [mask], { to: dtypes[x.type!.dtype].code }));
     kept.type = x.type;
-    n.outputs[0]!.replaceUses(kept);
+    y.replaceUses(kept);
     model.graph.remove(n);
-    out.push({ input: mask.name, shape: shapeOf(x), ratio });
   }
   return out;
 }

@@ -74,8 +74,8 @@ export interface Memory {
   readonly weights: ReadonlyMap<string, Tensor>;
   /** A view of one of them. Errors: none of that name. */
   values(name: string): Float32Array;
-  /** Draws the dropout masks of a step. */
-  drop(seed: number, step: number): void;
+  /** Draws the dropout masks and the noise of a step. */
+  draw(seed: number, step: number): void;
   /** Lets the running statistics follow the batch's. */
   follow(): void;
   /** Copies the weights of the moment; {@link takeBest} brings them back. */
@@ -88,13 +88,13 @@ export interface Memory {
 
 /** The memory of a training graph, its weights at their initial values. */
 export function remember(graph: TrainingGraph, moments: number): Memory {
-  const { weights, live, statistics, masks } = graph;
+  const { weights, live, statistics, draws } = graph;
   const channels = statistics.map((s) => ({ shape: [s.initial.length] }));
-  const laid = arena(weights, moments, [...live, ...channels, ...channels, ...masks]);
+  const laid = arena(weights, moments, [...live, ...channels, ...channels, ...draws]);
   const rest = laid.others.values();
   const views = (shaped: readonly Shaped[]) => shaped.map((s) => wrap("float32", s.shape, rest.next().value!));
   const trained = weights.map((w, i) => wrap("float32", w.shape, laid.weights[i]!));
-  const [changing, running, ofBatch, drops] = [views(live), views(channels), views(channels), views(masks)];
+  const [changing, running, ofBatch, drawn] = [views(live), views(channels), views(channels), views(draws)];
   const loss = new Float32Array(1);
 
   const named = (slots: readonly { readonly name: string }[], tensors: readonly Tensor[]) =>
@@ -115,7 +115,7 @@ export function remember(graph: TrainingGraph, moments: number): Memory {
     feeds: Object.fromEntries([
       ...named(weights, trained),
       ...named(live, changing),
-      ...masks.map((m, i) => [m.input, drops[i]!] as const),
+      ...draws.map((d, i) => [d.input, drawn[i]!] as const),
     ]),
     fetches: Object.fromEntries([
       [graph.loss, wrap("float32", [], loss)],
@@ -129,10 +129,12 @@ export function remember(graph: TrainingGraph, moments: number): Memory {
       if (!t) throw new Fault("train", `"${name}" is neither trained nor live; there are ${[...all.keys()].join(", ")}`);
       return floatsOf(t);
     },
-    drop(seed, step) {
-      masks.forEach((m, i) => {
-        const { byteOffset, length } = floatsOf(drops[i]!);
-        laid.dropout(byteOffset, aligned(length), m.ratio, seed, `dropout/${m.input}/${step}`);
+    draw(seed, step) {
+      draws.forEach(({ input, ratio }, i) => {
+        const { byteOffset, length } = floatsOf(drawn[i]!);
+        const stream = `dropout/${input}/${step}`;
+        if (ratio === null) laid.dropout.uniform(byteOffset, aligned(length), seed, stream);
+        else laid.dropout.mask(byteOffset, aligned(length), ratio, seed, stream);
       });
     },
     follow() {
