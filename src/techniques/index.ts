@@ -3,6 +3,7 @@ export { distill } from "./distill/distill.ts";
 export { svd } from "./factorize/svd.ts";
 export { lora } from "./lora/lora.ts";
 export { magnitude } from "./prune/magnitude.ts";
+export { binary } from "./quantize/binary.ts";
 export { half } from "./quantize/half.ts";
 export { int8 } from "./quantize/int8.ts";
 export { integerOps } from "./quantize/integerOps.ts";

@@ -260,7 +260,7 @@ function restore(v: Value, data: Tensor): void {
 }
 
 /** Lets every BatchNormalization normalize by its batch. With momentum 0 its outputs 2 and 3 are the batch's statistics. */
-function useBatchStatistics(model: Model): Statistic[] {
+export function useBatchStatistics(model: Model): Statistic[] {
   const out: Statistic[] = [];
   for (const n of [...model.graph.nodes]) {
     if (n.opType !== "BatchNormalization" || n.domain !== "") continue;
