@@ -4,7 +4,6 @@ import { cloneModel, type Model, type Node, type Value } from "../../ir/graph.ts
 import { labelOf, removeDead, sorted } from "../../ir/walk.ts";
 import { Build } from "../../ops/build.ts";
 import { open } from "../../runtime/session.ts";
-import { Fault } from "../../tensor/fault.ts";
 import { floatsOf, tensor } from "../../tensor/tensor.ts";
 import type { Step } from "../../train/fit.ts";
 import { kl } from "../../train/loss.ts";
@@ -13,10 +12,10 @@ import { liftConstants } from "../../transform/fold.ts";
 import { fuse } from "../../transform/fuse.ts";
 import { upgrade } from "../../transform/upgrade.ts";
 import { dropDefault, otherReader, raiseIrVersion, transposed, type Weight, weightsOf } from "../../transform/weights.ts";
-import { withTeacher } from "../distill/teacher.ts";
 import { fineTune, training } from "../finetune.ts";
+import { withTeacher } from "../teacher.ts";
 import { type Context, defineTechnique } from "../technique.ts";
-import { digits, digitsPerByte } from "./digits.ts";
+import { storeDigits } from "./digits.ts";
 import { signed, signInput } from "./signs.ts";
 
 const params = {
@@ -71,6 +70,41 @@ async function apply(model: Model, p: BinaryParams, context: Context): Promise<v
     const rewritten = upgrade(model, 13);
     context.note(`opset 13, which binary needs${rewritten.length ? ` (${rewritten.join(", ")})` : ""}`);
   }
+  const spelled = await trainSigns(model, layers, p, context);
+  const nodes = layers.flatMap((l) => l.weight.uses.map((u) => u.node));
+  const values = await evaluate(
+    model,
+    spelled.map((s) => s.y),
+    context.threads,
+  );
+  spelled.forEach(({ value, y }, i) => {
+    y.replaceUses(value);
+    if (dropDefault(model.graph, value)) context.note(`"${value.name}" is no longer an input that callers may override`);
+    model.graph.setData(value, tensor("float32", value.shape!, values[i]!));
+  });
+  removeDead(model.graph);
+  for (const n of [...model.graph.nodes]) {
+    if (n.domain !== "pith" || n.opType !== "StraightThrough") continue;
+    n.outputs[0]!.replaceUses(n.inputs[1]!);
+    model.graph.remove(n);
+  }
+  // Scales and BatchNormalizations go into the two or three values themselves, which differ by channel then.
+  fuse(model, context.note);
+  raiseIrVersion(model, 4);
+  const chosen = new Set(nodes);
+  const store = Build.of(model, "binary");
+  for (const w of weightsOf(model))
+    if (w.uses.some((u) => chosen.has(u.node))) storeDigits(store, w, channelAxis(w, model) as number, context.note);
+}
+
+/** A latent weight and what its readers see of it. */
+interface Spelled {
+  readonly value: Value;
+  readonly y: Value;
+}
+
+/** Lets the layers read signs, and trains the latent weights behind them: the model as training sees it. */
+export async function trainSigns(model: Model, layers: readonly Layer[], p: BinaryParams, context: Context): Promise<Spelled[]> {
   const nodes = layers.flatMap((l) => l.weight.uses.map((u) => u.node));
   const b = Build.of(model, "binary");
   const frozen = p.activations === "float" ? [] : signInputs(b, nodes, p, context.note);
@@ -88,34 +122,11 @@ async function apply(model: Model, p: BinaryParams, context: Context): Promise<v
     spelled.map((s) => s.value.name),
     frozen,
   );
-
-  const values = await evaluate(
-    model,
-    spelled.map((s) => s.y),
-    context.threads,
-  );
-  for (const n of [...model.graph.nodes]) {
-    if (n.domain !== "pith" || n.opType !== "StraightThrough") continue;
-    n.outputs[0]!.replaceUses(n.inputs[1]!);
-    model.graph.remove(n);
-  }
-  spelled.forEach(({ value, y }, i) => {
-    y.replaceUses(value);
-    if (dropDefault(model.graph, value)) context.note(`"${value.name}" is no longer an input that callers may override`);
-    model.graph.setData(value, tensor("float32", value.shape!, values[i]!));
-  });
-  removeDead(model.graph);
-  // Scales and BatchNormalizations go into the two or three values themselves, which differ by channel then.
-  fuse(model, context.note);
-  raiseIrVersion(model, 4);
-  const chosen = new Set(nodes);
-  const store = Build.of(model, "binary");
-  for (const w of weightsOf(model))
-    if (w.uses.some((u) => chosen.has(u.node))) storeDigits(store, w, channelAxis(w, model) as number, context.note);
+  return spelled;
 }
 
 /** The layers that become binary; those that cannot are named. */
-function select(model: Model, p: BinaryParams, note: (line: string) => void): Layer[] {
+export function select(model: Model, p: BinaryParams, note: (line: string) => void): Layer[] {
   const found = weightsOf(model, { ...(p.include ? { include: p.include } : {}), ...(p.exclude ? { exclude: p.exclude } : {}) });
   const order = new Map(sorted(model.graph).map((n, i) => [n, i]));
   const at = (w: Weight) => Math.min(...w.uses.map((u) => order.get(u.node) ?? Infinity));
@@ -163,10 +174,27 @@ function channelAxis(weight: Weight, model: Model): number | string {
 function signInputs(b: Build, nodes: readonly Node[], p: BinaryParams, note: (line: string) => void): string[] {
   const out: string[] = [];
   for (const node of new Set(nodes)) {
-    if (readsInput(node.inputs[0]!)) note(`"${labelOf(node)}" reads the model's input, which stays float`);
-    else out.push(...signInput(b, node, p.activations === "scaled").map((v) => v.name));
+    if (readsInput(node.inputs[0]!)) {
+      note(`"${labelOf(node)}" reads the model's input, which stays float`);
+      continue;
+    }
+    const relu = reluBefore(node.inputs[0]!);
+    if (relu) {
+      // Behind it all signs would be +1: the sign takes its place.
+      relu.outputs[0]!.replaceUses(relu.inputs[0]!);
+      relu.graph.remove(relu);
+    }
+    out.push(...signInput(b, node, p.activations === "scaled").map((v) => v.name));
   }
   return out;
+}
+
+/** The Relu that a value comes from, read by nothing else on the way. */
+function reluBefore(v: Value): Node | null {
+  const n = v.producer;
+  if (n?.domain !== "" || v.uses.size !== 1) return null;
+  if (n.opType === "Relu") return n;
+  return passing.has(n.opType) || n.opType === "MaxPool" ? reluBefore(n.inputs[0]!) : null;
 }
 
 const passing = new Set(["Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Cast"]);
@@ -220,39 +248,4 @@ async function evaluate(model: Model, values: readonly Value[], threads: number)
   } finally {
     await session.release();
   }
-}
-
-/** Puts digits and scales in the place of a weight of two or three values in each output channel. */
-function storeDigits(b: Build, weight: Weight, axis: number, note: (line: string) => void): void {
-  const { value } = weight;
-  const { shape } = value.data!;
-  const w = floatsOf(value.data!);
-  const channels = shape[axis]!;
-  const inner = shape.slice(axis + 1).reduce((a, d) => a * d, 1);
-  const channelOf = (i: number) => Math.floor(i / inner) % channels;
-  const scales = new Float32Array(channels);
-  w.forEach((x, i) => {
-    scales[channelOf(i)] = Math.max(scales[channelOf(i)]!, Math.abs(x));
-  });
-  const base = w.some((x, i) => x === 0 && scales[channelOf(i)] !== 0) ? 3 : 2;
-  if (w.some((x, i) => x !== 0 && Math.abs(x) !== scales[channelOf(i)]))
-    throw new Fault("binary", `"${value.name}" has more values than ${base}`);
-  const codes = Uint8Array.from(w, (x) => (base === 2 ? Number(x >= 0) : 1 + Math.sign(x)));
-  const same = scales.every((s) => s === scales[0]);
-  const factors = base === 2 ? scales.map((s) => 2 * s) : scales;
-  const stored = b.constant(
-    same
-      ? tensor("float32", [], [factors[0]!])
-      : tensor(
-          "float32",
-          shape.map((d, i) => (i === axis ? d : 1)),
-          factors,
-        ),
-    `${value.name}/scale`,
-  );
-  const y = digits(b, value.name, shape, codes, base, stored);
-  y.type = { dtype: "float32", shape };
-  value.replaceUses(y);
-  value.graph.removeInitializer(value);
-  note(`${value.name} [${shape}]: ${base} values, ${Math.ceil(w.length / digitsPerByte[base])} bytes`);
 }

@@ -2,7 +2,9 @@
 import type { Value } from "../../ir/graph.ts";
 import type { Build } from "../../ops/build.ts";
 import { sizeOf } from "../../tensor/dtype.ts";
-import { tensor, wrap } from "../../tensor/tensor.ts";
+import { Fault } from "../../tensor/fault.ts";
+import { floatsOf, tensor, wrap } from "../../tensor/tensor.ts";
+import type { Weight } from "../../transform/weights.ts";
 
 /** Digits a byte: 2⁸ = 256, 3⁵ = 243. */
 export const digitsPerByte = { 2: 8, 3: 5 } as const;
@@ -40,4 +42,39 @@ export function digits(b: Build, name: string, shape: readonly number[], codes: 
   if (packed.length * n !== size) v = b.op("Slice", [b.reshape(v, [-1]), b.i64([0]), b.i64([size])]);
   const centred = b.sub(b.cast(b.reshape(v, shape), "float32"), b.f32((base - 1) / 2));
   return b.mul(centred, scales);
+}
+
+/** Puts digits and scales in the place of a weight of two or three values in each output channel. Errors: a weight of more values. */
+export function storeDigits(b: Build, weight: Weight, axis: number, note: (line: string) => void): void {
+  const { value } = weight;
+  const { shape } = value.data!;
+  const w = floatsOf(value.data!);
+  const channels = shape[axis]!;
+  const inner = shape.slice(axis + 1).reduce((a, d) => a * d, 1);
+  const channelOf = (i: number) => Math.floor(i / inner) % channels;
+  const scales = new Float32Array(channels);
+  w.forEach((x, i) => {
+    scales[channelOf(i)] = Math.max(scales[channelOf(i)]!, Math.abs(x));
+  });
+  const base = w.some((x, i) => x === 0 && scales[channelOf(i)] !== 0) ? 3 : 2;
+  if (w.some((x, i) => x !== 0 && Math.abs(x) !== scales[channelOf(i)]))
+    throw new Fault("binary", `"${value.name}" has more values than ${base}`);
+  const codes = Uint8Array.from(w, (x) => (base === 2 ? Number(x >= 0) : 1 + Math.sign(x)));
+  const same = scales.every((s) => s === scales[0]);
+  const factors = base === 2 ? scales.map((s) => 2 * s) : scales;
+  const stored = b.constant(
+    same
+      ? tensor("float32", [], [factors[0]!])
+      : tensor(
+          "float32",
+          shape.map((d, i) => (i === axis ? d : 1)),
+          factors,
+        ),
+    `${value.name}/scale`,
+  );
+  const y = digits(b, value.name, shape, codes, base, stored);
+  y.type = { dtype: "float32", shape };
+  value.replaceUses(y);
+  value.graph.removeInitializer(value);
+  note(`${value.name} [${shape}]: ${base} values, ${Math.ceil(w.length / digitsPerByte[base])} bytes`);
 }
