@@ -708,6 +708,34 @@ describe("models that are in fewer bits already", () => {
     await close(small, model, { x: noise([2, 16]) });
   });
 
+  test("the sums of dynamic int8 layers are scaled in float32: they pass 65504", async () => {
+    const m = graph([2, 512], (g, x) => {
+      const h = one(g, "Relu", [one(g, "MatMul", [x, g.initializer("w", noise([512, 512], 0.1))])]);
+      return [
+        one(g, "MatMul", [one(g, "MatMul", [h, g.initializer("u", noise([512, 512], 0.1))]), g.initializer("v", noise([512, 16], 0.1))]),
+      ];
+    });
+    const small = cloneModel(m);
+    await int8({ exclude: "u" }).apply(small, contextOf(m, { threads: 1 }));
+    const { model, notes } = await convert(small);
+    expect(notes.join("\n")).toMatch(/: part of a layer in integers/);
+    expect(typesOf(model)).toMatchObject({ u: "float16" });
+    await close(small, model, { x: noise([2, 512], 20) }, 2e-2);
+  });
+
+  test("weights that are stored in bfloat16 already become float16 at once", async () => {
+    const m = graph([2, 96], (g, x) => [
+      one(g, "MatMul", [one(g, "MatMul", [x, g.initializer("w", noise([96, 96], 0.1))]), g.initializer("v", noise([96, 96], 0.1))]),
+    ]);
+    const { model } = await convert((await convert(m, { dtype: "bfloat16" })).model);
+    expect(
+      ops(model, "Cast")
+        .map((n) => n.int("to"))
+        .sort(),
+    ).toEqual([1, 10, 10, 10]);
+    await close(m, model, { x: noise([2, 96]) }, 1e-2);
+  });
+
   test("weights in blocks of 4 bits: scales in half at opset 21, so that no Cast stands before the layer", async () => {
     const m = graph(
       [2, 32],

@@ -71,7 +71,11 @@ async function apply(model: Model, p: HalfParams, context: Context): Promise<voi
   const excluded = p.exclude ? matcher(p.exclude) : () => false;
   const isExcluded = (n: Node) => excluded(namesOf(n), n.opType);
   const sites = sitesOf(model, types, { keepIO: p.keepIO, opset: model.opsets.get("") ?? 1, blocked: blocker(p, computes, isExcluded) });
-  for (const n of nodes) if (isInteger(n)) hold(sites.of(n), "part of a layer in integers");
+  for (const n of nodes) {
+    if (!isInteger(n)) continue;
+    const readers = [...n.outputs[0]!.uses].map(sites.reader);
+    for (const site of [sites.of(n), ...readers]) hold(site, "part of a layer in integers");
+  }
   for (const n of countingNodes(model.graph, types))
     for (const s of sites.around(n)) hold(s, "counts positions or sizes, exact in 16 bits only up to 2048");
 
@@ -103,11 +107,18 @@ async function apply(model: Model, p: HalfParams, context: Context): Promise<voi
 /** Ops that want their scales as they are, so that the runtime sees what it fuses. */
 const integer = /quantize|QLinear|Integer|NBits|Bnb4/i;
 
-/** A DequantizeLinear that belongs to activations in integers: its data is computed, or it stands beside such a one. Of weights alone it may be half. */
+/**
+ * Whether floats begin here behind integers: sums that MatMulInteger or ConvInteger gives, which easily pass 65504 before they are scaled; a
+ * DequantizeLinear of activations (its data is computed) or beside such a one. One of weights alone may be half.
+ */
 function isInteger(n: Node): boolean {
-  if (n.opType !== "DequantizeLinear" || n.domain !== "") return false;
+  if (n.domain !== "") return false;
+  if (n.opType === "Cast") return /^(MatMul|Conv)Integer$/.test(n.inputs[0]?.producer?.opType ?? "");
   const computed = (v: Value | null) => v?.producer?.opType === "DequantizeLinear" && !constantOf(v.producer.inputs[0]);
-  return !constantOf(n.inputs[0]) || [...n.outputs[0]!.uses].some((u) => "node" in u && u.node.inputs.some(computed));
+  return (
+    n.opType === "DequantizeLinear" &&
+    (!constantOf(n.inputs[0]) || [...n.outputs[0]!.uses].some((u) => "node" in u && u.node.inputs.some(computed)))
+  );
 }
 
 /** Functions in place of their calls, constants as initializers, an opset in which the type exists. */

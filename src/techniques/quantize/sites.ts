@@ -11,7 +11,7 @@ export interface Site {
   why: string | null;
   /** The figure behind that. */
   figure?: string;
-  /** Large weights make it worth two casts. */
+  /** It reads large weights, or multiplies matrices: worth its casts. */
   heavy: boolean;
 }
 
@@ -47,17 +47,20 @@ export interface SiteOptions {
   readonly blocked: (node: Node) => string | null;
 }
 
+const multiplies = /MatMul|Gemm|Conv|Attention|Einsum|^(LSTM|GRU|RNN)$/;
+
 /** A site for each node and slot; all that can be half are. */
 export function sitesOf(model: Model, types: ReadonlyMap<Value, DType | null>, o: SiteOptions): Sites {
   const floats = new Set([...types].flatMap(([v, t]) => (t === "float32" ? [v] : [])));
   const fixed = (why: string): Site => ({ half: false, why, heavy: false });
-  const outside: Site = o.keepIO ? fixed("") : { half: true, why: null, heavy: true };
+  // Given, not decided: nothing holds it.
+  const outside: Site = { half: !o.keepIO, why: "", heavy: true };
   const always = fixed("");
   const own = new Map<Node, Site>();
   const slots = slotsOf(model.graph);
   for (const node of allNodes(model.graph)) {
     const why = o.blocked(node) ?? (node.subgraphs.length ? null : noHalf(node, o.opset)) ?? unknownInput(node, types);
-    const heavy = node.inputs.some((v) => v?.data && floats.has(v) && sizeOf(v.data.shape) > small);
+    const heavy = multiplies.test(node.opType) || node.inputs.some((v) => v?.data && floats.has(v) && sizeOf(v.data.shape) > small);
     own.set(node, { half: why === null, why, heavy });
   }
   const slotSites = new Map<Slot, Site>();
