@@ -12,6 +12,7 @@ import type { BlockScheme } from "./blocks.ts";
 import { relativeErrors } from "./error.ts";
 import { decodeFloats, encodeFloats, type FloatBlocks } from "./floatcodes.ts";
 import { leave } from "./layers.ts";
+import { learnedCodes } from "./learned.ts";
 import { elementsOf } from "./matrix.ts";
 import { widthOf } from "./packing.ts";
 import { blocksIn, type Coded, codesIn, nearest, type Rounding } from "./rounding.ts";
@@ -23,6 +24,9 @@ import { type WeightLayer, weightLayers } from "./weightlayers.ts";
 const params = {
   type: choice(["int4", "int8", "int3", "int2", "ternary", "binary", "nf4", "fp4"], {
     doc: "what a weight becomes: an integer (3 bits are stored in 4, 1 bit in 2, as the runtime has no others), −1, 0 or 1, ±1, or a 4-bit float, each times its block's scale",
+  }),
+  algorithm: choice(["rtn", "gptq", "awq", "hqq", "adaround"], {
+    doc: "how codes are found: the nearest (rtn), or such that the layer's output (gptq, awq, adaround: on calibration data) or weights (hqq) come nearer; not for nf4 and fp4",
   }),
   blockSize: optional(
     int(32, {
@@ -61,10 +65,12 @@ export const weightOnly = defineTechnique({
   technique: "weightOnly",
   family: "quantize",
   doc: "Stores the weights of MatMul, Gemm, Conv and embeddings in 8, 4, 3, 2 or 1 bits with a scale for each block, and computes in floats.",
-  paper: "Dettmers et al. 2023, QLoRA (NF4, blocks); Rastegari et al. 2016 (binary); Li et al. 2016 (ternary); ONNX Runtime's MatMulNBits",
+  paper:
+    "Frantar et al. 2022 (GPTQ); Lin et al. 2023 (AWQ); Badri, Shaji 2023 (HQQ); Nagel et al. 2020 (AdaRound); Dettmers et al. 2023, QLoRA (NF4, blocks); Rastegari et al. 2016 (binary); Li et al. 2016 (ternary); ONNX Runtime's MatMulNBits",
   params,
   neutral: { exclude: "*" },
   stronger: [{ type: "int8" }, { type: "int4" }],
+  needs: ({ algorithm }) => (algorithm === "rtn" || algorithm === "hqq" ? [] : ["calibration"]),
   apply,
 });
 
@@ -94,14 +100,8 @@ async function apply(model: Model, p: Values, context: Context): Promise<void> {
   const planned = plan(model, p, selected, refused);
   const groups = new Map<string, WeightLayer[]>();
   for (const l of planned.forms.keys()) groups.set(l.key, [...(groups.get(l.key) ?? []), l]);
-  const round = nearest();
+  const stored = await codesOfAll(model, groups, p, context);
   const done = new Set<WeightLayer>();
-  const stored = new Map<string, Stored>();
-  let step = 0;
-  for (const [key, layers] of groups) {
-    context.progress({ what: "weightOnly", step: step++, of: groups.size });
-    stored.set(key, codesOf(layers, p, round));
-  }
   const errors = await errorsOf(model, planned, stored, p, context);
   const most = p.maxError ?? (isCoarse(p) ? Infinity : 0.2);
   const forms = formsOf(model);
@@ -122,6 +122,8 @@ function checkParams(p: Values): void {
   const size = sizeOfBlock(p);
   if (size !== 0 && (size < 16 || size & (size - 1)))
     throw new Fault("weightOnly", `blockSize must be 0 or a power of two from 16; got ${size}`);
+  if (isFloat4(p) && p.algorithm !== "rtn")
+    throw new Fault("weightOnly", `${p.type} is rounded to nearest only; algorithm=rtn would be right; got ${p.algorithm}`);
   if (isFloat4(p) && p.format === "dq")
     throw new Fault("weightOnly", `${p.type} has no DequantizeLinear; format=nbits or auto would be right`);
   if (size === 0 && (p.format === "nbits" || isFloat4(p)))
@@ -222,6 +224,32 @@ function opsetOfDequantize(forms: readonly (readonly [WeightLayer, Form])[], p: 
 
 /** One scale for each output, on the axis of the outputs: batches of matrices have them on two. */
 const isPerChannel = (l: WeightLayer, p: Values): boolean => sizeOfBlock(p) === 0 && (l.op === "Conv" || l.shape.length === 2);
+
+/** What each key's weight becomes. */
+async function codesOfAll(
+  model: Model,
+  groups: ReadonlyMap<string, readonly WeightLayer[]>,
+  p: Values,
+  context: Context,
+): Promise<Map<string, Stored>> {
+  const stored = new Map<string, Stored>();
+  const round = nearest();
+  const progress = (step: number, of: number) => context.progress({ what: "weightOnly", step, of });
+  if (p.algorithm === "rtn") {
+    let step = 0;
+    for (const [key, layers] of groups) {
+      progress(step++, groups.size);
+      stored.set(key, codesOf(layers, p, round));
+    }
+    return stored;
+  }
+  const data = context.calibration ?? context.train;
+  const schemeFor = (l: WeightLayer) => schemeOf(l.matrix.columns, p);
+  const { threads, note } = context;
+  const options = { algorithm: p.algorithm, groups, schemeOf: schemeFor, nearest: round, data, threads, progress, note };
+  for (const [key, c] of await learnedCodes(model, options)) stored.set(key, { floats: null, ...c });
+  return stored;
+}
 
 function codesOf(layers: readonly WeightLayer[], p: Values, round: Rounding): Stored {
   const [l] = layers;

@@ -1,0 +1,146 @@
+/** Second moments of what layers read: the Hessians of their output errors, from calibration data. */
+import type { Dataset } from "../../data/dataset.ts";
+import { cloneModel, type Model, type Value } from "../../ir/graph.ts";
+import { Build } from "../../ops/build.ts";
+import { type Observer, observe } from "../../runtime/observe.ts";
+import { sizeOf } from "../../tensor/dtype.ts";
+import { floatsOf, tensor } from "../../tensor/tensor.ts";
+import { sampled } from "./sample.ts";
+import type { WeightLayer } from "./weightlayers.ts";
+
+/** Of rows x of a layer's input, as its matrix [rows = outputs, columns = inputs] meets them. */
+export interface Moments {
+  /** Rows seen. */
+  readonly n: number;
+  /** Σ xᵀx, [columns, columns]. */
+  readonly hessian: Float64Array<ArrayBuffer>;
+  /** Mean |x| by column. */
+  readonly meanAbs: Float32Array<ArrayBuffer>;
+}
+
+/** Bytes of Hessians at a time. */
+const perPass = 1e9;
+/** Rows that are enough, and examples that are taken whatever rows they have. */
+const [enoughRows, fewest] = [16384, 128];
+
+const sums: Observer<Float64Array<ArrayBuffer>> = {
+  init: (shape) => new Float64Array(sizeOf(shape)),
+  update(s, x) {
+    const values = floatsOf(x);
+    for (let i = 0; i < s.length; i++) s[i]! += values[i]!;
+    return s;
+  },
+};
+
+/** Why a layer's inputs cannot be gathered as rows of its matrix; null: they can. */
+export function unseen(l: WeightLayer): string | null {
+  if (l.op === "Gather") return "a table has no inputs";
+  if (l.op === "MatMul" && l.shape.length > 2) return "a batch of matrices has an input each";
+  if (l.op === "Gemm" && l.node.int("transA")) return "its input is read transposed";
+  if (l.op === "Conv" && (l.node.int("group") ?? 1) !== 1) return "the groups of a Conv have an input each";
+  return null;
+}
+
+/**
+ * Goes over the data in as many passes as keep the Hessians below 1 GB together, and hands the moments of each layer to `use`; null where
+ * no row was seen. Layers of one input share them. Conv inputs are cut into patches. At most as many examples as give 16384 rows, at least 128.
+ */
+export async function withMoments(
+  model: Model,
+  layers: readonly WeightLayer[],
+  data: Dataset,
+  threads: number,
+  use: (layer: WeightLayer, moments: Moments | null) => void,
+): Promise<void> {
+  const enough = sampled(data, await examplesFor(model, layers, data, threads));
+  let pass: WeightLayer[] = [];
+  let inputs = new Set<string>();
+  let bytes = 0;
+  const flush = async () => {
+    if (pass.length) await gather(model, pass, enough, threads, use);
+    [pass, inputs, bytes] = [[], new Set(), 0];
+  };
+  for (const l of layers) {
+    const size = inputs.has(inputKey(l)) ? 0 : 8 * l.matrix.columns ** 2;
+    if (bytes > 0 && bytes + size > perPass) await flush();
+    pass.push(l);
+    if (!inputs.has(inputKey(l))) bytes += size;
+    inputs.add(inputKey(l));
+  }
+  await flush();
+}
+
+/** Layers of equal key read the same rows. */
+function inputKey({ node, op }: WeightLayer): string {
+  const x = node.inputs[0]!;
+  const attrs = op === "Conv" ? [...node.attrs].map(([k, a]) => `${k}=${String(a.value)}`).sort() : [];
+  return [op === "Conv" ? "Conv" : "", x.graph.name, x.name, ...attrs].join("|");
+}
+
+/** A layer's input as rows: [n, columns]. */
+function rowsOf(b: Build, l: WeightLayer, x: Value): Value {
+  const floats = l.dtype === "float32" ? x : b.cast(x, "float32");
+  const { columns } = l.matrix;
+  if (l.op !== "Conv") return b.reshape(floats, [-1, columns]);
+  // Patches by a Conv whose kernels pick one place each, in the order of the weight's inputs.
+  const [, channels, ...window] = l.shape as [number, number, ...number[]];
+  const places = sizeOf(window);
+  const pick = new Float32Array(columns * places);
+  for (let c = 0; c < columns; c++) pick[c * places + (c % places)] = 1;
+  const attrs = Object.fromEntries(l.node.attrs);
+  const kernels = b.constant(tensor("float32", [columns, 1, ...window], pick), "patches");
+  const patches = b.op("Conv", [floats, kernels], { ...attrs, group: channels, kernel_shape: window });
+  const space = window.map((_, i) => i + 2);
+  return b.reshape(b.transpose(patches, [0, ...space, 1]), [-1, columns]);
+}
+
+async function examplesFor(model: Model, layers: readonly WeightLayer[], data: Dataset, threads: number): Promise<number> {
+  const look = sampled(data, 4);
+  let most = 0;
+  const count: Observer<number> = { init: () => 0, update: (s, _, shape) => s + sizeOf(shape.slice(0, -1)) };
+  // A Conv has a row for every place of its output.
+  const places: Observer<number> = { init: () => 0, update: (s, _, shape) => s + shape[0]! * sizeOf(shape.slice(2)) };
+  const dense = layers.filter((l) => l.op !== "Conv").map((l) => l.node.inputs[0]!);
+  const convs = layers.filter((l) => l.op === "Conv").map((l) => l.node.outputs[0]!);
+  for (const [values, observer] of [
+    [dense, count],
+    [convs, places],
+  ] as const) {
+    if (values.length) for (const n of (await observe(model, values, look, observer, { threads })).values()) most = Math.max(most, n);
+  }
+  return Math.max(fewest, Math.ceil((enoughRows * look.length) / Math.max(1, most)));
+}
+
+async function gather(
+  model: Model,
+  layers: readonly WeightLayer[],
+  data: Dataset,
+  threads: number,
+  use: (layer: WeightLayer, moments: Moments | null) => void,
+): Promise<void> {
+  const copies = new Map<Value, Value>();
+  const probe = cloneModel(model, copies);
+  const watched = new Map<string, Value>();
+  for (const l of layers) {
+    const key = inputKey(l);
+    if (watched.has(key)) continue;
+    const node = copies.get(l.node.outputs[0]!)!.producer!;
+    const b = new Build(node.graph, probe.opsets.get("") ?? 1, "moments");
+    const rows = rowsOf(b, l, node.inputs[0]!);
+    const { columns } = l.matrix;
+    const gram = b.matmul(b.transpose(rows, [1, 0]), rows);
+    const abs = b.sum(b.op("Abs", [rows]), [0], true);
+    const n = b.cast(b.op("Slice", [b.op("Shape", [rows]), b.i64([0]), b.i64([1])]), "float32");
+    watched.set(key, b.op("Concat", [gram, abs, b.expand(b.reshape(n, [1, 1]), [1, columns])], { axis: 0 }));
+  }
+  const seen = await observe(probe, watched.values(), data, sums, { threads });
+  for (const l of layers) {
+    const s = seen.get(watched.get(inputKey(l))!);
+    const k = l.matrix.columns;
+    const n = s?.[k * k + k] ?? 0;
+    use(
+      l,
+      n > 0 ? { n, hessian: s!.subarray(0, k * k).slice(), meanAbs: Float32Array.from(s!.subarray(k * k, k * k + k), (x) => x / n) } : null,
+    );
+  }
+}
