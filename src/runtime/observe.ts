@@ -13,8 +13,8 @@ import { open, type Session, type SessionOptions } from "./session.ts";
 export interface Observer<S> {
   /** The state before anything was seen; `shape` is that of the first tensor. */
   readonly init: (shape: readonly number[]) => S;
-  /** The state after one more tensor; may change `s` and return it. With `reduce`, `x` is its result for a tensor of `shape`. */
-  readonly update: (s: S, x: Tensor, shape: readonly number[]) => S;
+  /** The state after one more tensor of the value `of` (given by {@link observe}); may change `s` and return it. With `reduce`, `x` is its result for a tensor of `shape`. */
+  readonly update: (s: S, x: Tensor, shape: readonly number[], of?: Value) => S;
   /** Heavy arithmetic, done by the runtime: appends nodes that reduce a tensor `x` of `ndim` dimensions (sizes open) to what `update` gets. */
   readonly reduce?: (b: Build, x: Value, ndim: number) => Value;
 }
@@ -58,7 +58,7 @@ export async function observe<S>(
     if (sizeOf(x.shape) === 0) return;
     try {
       const s = states.get(v) ?? observer.init(x.shape);
-      states.set(v, observer.update(s, await reduce.run(x), x.shape));
+      states.set(v, observer.update(s, await reduce.run(x), x.shape, v));
     } catch (e) {
       if (e instanceof Fault) throw new Fault(`value "${v.name}"`, e.message.slice(e.where.length + 2), { cause: e });
       throw e;

@@ -17,9 +17,10 @@ import { inputOf, type Layer, layersOf, leave, outputOf } from "./layers.ts";
 import { toOperators } from "./qoperator.ts";
 import { quantizeRecurrent, type RecurrentFound, recurrentNodes, recurrentWeights } from "./recurrent.ts";
 import { sampled, shapes } from "./sample.ts";
-import { intTypes } from "./scheme.ts";
+import { saturation, saturationNote } from "./saturation.ts";
+import { type Affine, intTypes } from "./scheme.ts";
 import { decide, partsOf, quantizeStatically, valuesOf } from "./static.ts";
-import { dropFloats, dropUnused, readInitializers, storeWeights } from "./store.ts";
+import { dropFloats, dropUnused, readInitializers, type StoredWeight, storeWeights } from "./store.ts";
 import { accepted, looped, report, type Sorted, sortLayers, wayOf } from "./ways.ts";
 import { cautionOf, widthsOf } from "./widths.ts";
 
@@ -166,6 +167,8 @@ async function dynamically(
     for (const [l, e] of await errorsOf(model, visible, sampled(data, 64), context.threads, onRunningScales)) errors.set(l, e);
   }
   const good = accepted(layers, errors, p.maxError, left);
+  const kept = new Set(good);
+  await warnOfClipping(model, new Map([...visible].filter(([l]) => kept.has(l))), () => null, p, context);
   quantizeDynamically(good, stored, opsetOf(model));
   dropUnused(stored);
   return good;
@@ -204,6 +207,23 @@ async function statically(
     dropUnused(q.weights);
     q = decide(partsOf(good, widths.chains), ranges, widths);
   }
+  const inputs = new Map(q.parts.flatMap(({ layers, affines }) => layers.map((l) => [l, affines.get(inputOf(l))!])));
+  await warnOfClipping(model, q.weights, (l) => inputs.get(l)!, p, context);
   quantizeStatically(opsetOf(model), q, ndim);
   return { done: good, unseen };
+}
+
+/** Notes the layers whose sums would clip on older CPUs, from four examples. */
+async function warnOfClipping(
+  model: Model,
+  weights: ReadonlyMap<Layer, StoredWeight>,
+  inputs: (l: Layer) => Affine | null,
+  p: Int8Params,
+  context: Context,
+): Promise<void> {
+  const data = context.calibration ?? context.train;
+  const { activationType, weightType } = widthsOf(p);
+  if (!data || p.reduceRange || p.target !== "cpu" || activationType !== "uint8" || weightType !== "int8" || weights.size === 0) return;
+  const line = saturationNote(await saturation(model, weights, inputs, sampled(data, 4), context.threads));
+  if (line) context.note(line);
 }
