@@ -79,6 +79,19 @@ const cases: Record<string, Model> = {
     m.opsets.set("my.domain", 1);
     return m;
   })(),
+  "a Max of two types": made(17, 8, (b, x) => b.cast(b.op("Max", [x, b.cast(x, "float16")]), "float32")),
+  "an output declared as what it is not": made(17, 8, (b, x) => {
+    const half = b.cast(x, "float16");
+    half.type = { dtype: "float32", shape: [2, 32] };
+    return half;
+  }),
+  "scales for each channel before opset 13": made(10, 5, (b, x) => {
+    const w = b.op("DequantizeLinear", [init(b, "int8", [32, 4]), b.graph.initializer("s", tensor("float32", [4], [1, 1, 1, 1]))], {
+      axis: 1,
+    });
+    return b.matmul(x, w);
+  }),
+  "ReduceMean with its axes as an attribute at opset 21": made(21, 10, (b, x) => b.op("ReduceMean", [x], { axes: [1] })),
   "a bfloat16 output": made(17, 8, (b, x) => {
     const y = b.cast(x, "bfloat16");
     y.type = { dtype: "bfloat16", shape: [2, 32] };

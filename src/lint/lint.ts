@@ -4,6 +4,7 @@ import { stored } from "../ir/walk.ts";
 import { type DType, dtypes } from "../tensor/dtype.ts";
 import { Fault } from "../tensor/fault.ts";
 import { inlineFunctions } from "../transform/inline.ts";
+import { agreementFindings } from "./agreement.ts";
 import { costFindings } from "./costs.ts";
 import { type Documented, documented } from "./documented.ts";
 import { documentFindings } from "./documents.ts";
@@ -37,6 +38,7 @@ export function lint(model: Model, target: string): Finding[] {
       ...limits(model, { opset: m.facts.opset!, from: 7, ir: m.facts.ir! }, `measured, ${m.runtime}`),
       ...ends(flat, m),
       ...sizes(flat, target),
+      ...agreementFindings(flat, types),
       ...kernelFindings(flat, types, m),
       ...costFindings(flat, types, m),
     ]);
@@ -44,6 +46,7 @@ export function lint(model: Model, target: string): Finding[] {
   const basis = `documented, ${d.document}`;
   return sortedFindings([
     ...limits(model, { from: d.opsets?.[0] ?? 7, opset: d.opsets?.[1] ?? 99, ir: d.ir ?? 99 }, basis),
+    ...agreementFindings(flat, types),
     ...documentFindings(flat, types, d),
   ]);
 }

@@ -22,7 +22,7 @@ const fixed: Readonly<Record<string, DType>> = {
 const truths = /^(Equal|Less|Greater|LessOrEqual|GreaterOrEqual|And|Or|Xor|Not|IsNaN|IsInf)$/;
 
 /** The element type of output `index`, from those of the inputs. */
-function outputOf(node: Node, index: number, of: Types): DType | null {
+export function outputType(node: Node, index: number, of: Types): DType | null {
   const input = (i: number) => of(node.inputs[i]);
   const named = (attr: string) => dtypeOfCode(node.int(attr) ?? 0);
   if (fixed[node.opType]) return fixed[node.opType]!;
@@ -80,7 +80,7 @@ export function typesOf(model: Model): Types {
     for (const node of sorted(graph)) {
       for (const g of node.subgraphs) visit(g);
       node.outputs.forEach((v, i) => {
-        const t = v && (constantOf(v)?.dtype ?? v.type?.dtype ?? outputOf(node, i, of));
+        const t = v && (constantOf(v)?.dtype ?? v.type?.dtype ?? outputType(node, i, of));
         if (v && t) known.set(v, t);
       });
     }
