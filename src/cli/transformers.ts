@@ -20,7 +20,7 @@ interface Options {
   readonly accuracyLevel?: number;
   readonly quantType: 0 | 1;
   readonly embeddings?: true;
-  readonly blockOps: readonly string[];
+  readonly blockOps?: readonly string[];
   readonly compat?: true;
   readonly current?: true;
   readonly check: boolean;
@@ -43,13 +43,13 @@ const command = new Command("transformers")
   .option("--no-per-channel", "8 bits: one scale for each tensor")
   .option("--reduce-range", "8 bits: 7-bit weights (default: by model_type)")
   .option("--no-reduce-range", "8 bits: all 8 bits")
-  .option("--block-size <columns>", "weights that share a scale (default: 32; bnb4: 64)", whole(16))
+  .option("--block-size <columns>", "weights that share a scale (default: 32; bnb4: 64)", blockSize)
   .option("--no-symmetric", "4 bits and fewer: with zero points")
   .option("--accuracy-level <level>", "4 bits and fewer: accuracy_level of MatMulNBits, 4 for 8-bit activations", whole(0))
   .option("--quant-type <type>", "bnb4: 0 FP4, 1 NF4", quantType, 1)
   .option("--embeddings", "4 bits and fewer: embedding tables too (default: those that the output layer shares)")
-  .option("--block-ops <types>", "op types that stay as they are, e.g. Gather,Conv", (text: string) => text.split(","), [])
-  .option("--compat", "as the converter of version 3 did, where pith does otherwise")
+  .option("--block-ops <types>", "op types that stay as they are, e.g. Gather,Conv", (text: string) => text.split(","))
+  .option("--compat", "as the converter of version 3 did, where pith does otherwise (below)")
   .option("--current", "for loaders on ONNX Runtime 1.30 and later only: no workarounds for older ones")
   .option("--no-check", "do not load the results and compare them with the original")
   .option("--least-agreement <number>", "refuse a result whose outputs agree less (default: by dtype)", amount(-1))
@@ -78,6 +78,12 @@ function dtypeList(text: string): readonly DtypeName[] {
   return [...new Set(names)] as DtypeName[];
 }
 
+function blockSize(text: string): number {
+  const n = Number(text);
+  if (!(n >= 16 && n <= 1024 && Number.isInteger(Math.log2(n)))) throw new InvalidArgumentError("16, 32, 64, … 1024 is needed.");
+  return n;
+}
+
 function quantType(text: string): 0 | 1 {
   if (text !== "0" && text !== "1") throw new InvalidArgumentError("0 or 1 is needed.");
   return Number(text) as 0 | 1;
@@ -95,7 +101,7 @@ async function run(path: string, o: Options): Promise<void> {
     accuracyLevel: o.accuracyLevel ?? null,
     quantType: o.quantType,
     embeddings: o.embeddings ?? false,
-    blockedOps: o.blockOps,
+    blockedOps: o.blockOps ?? [],
     compat: o.compat ?? false,
     current: o.current ?? false,
     check: o.check,
@@ -116,7 +122,7 @@ async function run(path: string, o: Options): Promise<void> {
         print(dim(`${names.join(", ")}: ${note}`));
       const remarks = o.dtypes.flatMap((d) => {
         const { remark }: Dtype = dtypes[d];
-        return remark ? [[remark, d] as const] : [];
+        return remark && results.some((r) => r.dtype === d && r.error === null) ? [[remark, d] as const] : [];
       });
       for (const [remark, names] of gathered(remarks)) print(dim(`${names.join(", ")}: ${remark}`));
       if (configured) print(dim("config.json: its transformers.js_config now says which files have external data"));

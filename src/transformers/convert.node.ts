@@ -96,7 +96,7 @@ export async function convert(folder: ModelFolder, options: ConvertOptions): Pro
         if (reference) {
           agreed = agreement(reference.outputs, await run(part, reference.sets, options.threads ?? host.cores));
           const least = options.leastAgreement ?? dtypes[dtype].agreement;
-          if (agreed.score < least) throw new Fault(file, disagrees(agreed, least));
+          if (agreed.score < least) throw new Fault("agreement", disagrees(agreed, least));
         }
         const bytes = fileBytes(part);
         const pieces = filesOf(work, file).length - 1;

@@ -122,7 +122,7 @@ function sizeFor(name: string, symbol: string, axis: number, config: Config, s: 
   }
   if (/input_features/.test(name))
     return axis === 1 ? (numberIn(config, "num_mel_bins", "feature_size") ?? 80) : 2 * (numberIn(config, "max_source_positions") ?? 1500);
-  if (/input_values|audio/.test(name)) return 16_000;
+  if (/input_values|audio/.test(name)) return /channel/.test(symbol) ? 1 : 16_000;
   if (/encoder_hidden_states|encoder_outputs/.test(name))
     return axis === 1 ? s.encoder : (numberIn(config, "d_model", "hidden_size", "n_embd") ?? 64);
   if (/embeds|hidden_states/.test(name) && axis === 2) return numberIn(config, "hidden_size", "d_model", "n_embd") ?? 64;
