@@ -662,6 +662,22 @@ test("compat=transformers bounds weights as that converter does, and keeps its o
   expect(casts(model)).toBe(4);
 });
 
+test.each([7, 8])("opset %i, of a time when every initializer was an input", async (opset) => {
+  const m = graph(
+    [2, 64],
+    (g, x) => [
+      one(g, "Mul", [one(g, "MatMul", [x, g.initializer("w", noise([64, 64]))]), g.initializer("k", f32([1], [30000]))], { name: "up" }),
+    ],
+    opset,
+  );
+  m.irVersion = 3;
+  m.graph.inputs.push(...m.graph.initializers);
+  const { model, notes } = await convert(m, {}, dataOf(noise([2, 64])));
+  expect([model.opsets.get(""), model.irVersion, model.graph.inputs.map((v) => v.name)]).toEqual([opset, 4, ["x"]]);
+  expect(notes.join("\n")).toMatch(/stay float32: up \(\d+\): passes 65504 on the data/);
+  await close(m, model, { x: noise([2, 64]) });
+});
+
 test.each([9, 10, 11, 12, 13, 15, 17, 18, 19, 20, 21])("opset %i", async (opset) => {
   const m = graph(
     [2, 3, 8, 8],

@@ -12,6 +12,7 @@ import { elementTypes } from "../../transform/elementtypes.ts";
 import { liftConstants } from "../../transform/fold.ts";
 import { inlineFunctions } from "../../transform/inline.ts";
 import { upgrade } from "../../transform/upgrade.ts";
+import { raiseIrVersion } from "../../transform/weights.ts";
 import { type Context, defineTechnique } from "../technique.ts";
 import { type Constant, clamped, constants, isLost, saturation } from "./extremes.ts";
 import { transformersBlockList } from "./halfops.ts";
@@ -138,6 +139,7 @@ function prepare(model: Model, to: Half, note: Context["note"]): void {
     upgrade(model, least);
     note(`opset ${opset} → ${least}, which ${to} needs`);
   }
+  raiseIrVersion(model, 4);
   liftConstants(model);
 }
 
