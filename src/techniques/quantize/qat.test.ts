@@ -34,7 +34,7 @@ function cnn(): Model {
   x = n.relu("sum", n.op("add", "Add", [branch, x]));
   x = n.op("pool", "MaxPool", [x], { kernel_shape: [2, 2], strides: [2, 2] });
   x = n.relu("relu3", n.dense("fc1", n.op("flat", "Flatten", [x]), [128, 16]));
-  return n.done(n.dense("fc2", x, [16, 4], "glorot"), ["batch", 4]);
+  return n.done(n.dense("fc2", x, [16, 5], "glorot"), ["batch", 5]);
 }
 
 /** Each class has a mean of its own. */
@@ -102,11 +102,10 @@ describe("the training graph and the file that ships", () => {
     expect([...model.graph.nodes].some((n) => n.domain === "pith" || n.opType === "Exp" || n.opType === "Round")).toBe(false);
     const rest = [...model.graph.initializers].filter((v) => /scale0|log_scale|gradient_scale|master/.test(v.name) && v.uses.size === 0);
     expect(rest).toEqual([]);
-    if (!input) return;
-    // In integer kernels a sum may round to the next code.
+    // In integer kernels a sum may round to the next code, and 4-bit weights alone run in a kernel that rounds its input to 8 bits.
     const integer = await outputs(model, data, false);
     const norm = (v: Float32Array) => Math.sqrt(v.reduce((s, x) => s + x * x, 0));
-    expect(norm(integer.map((v, i) => v - shipped[i]!)) / norm(shipped)).toBeLessThan(input === 8 ? 0.01 : 0.1);
+    expect(norm(integer.map((v, i) => v - shipped[i]!)) / norm(shipped)).toBeLessThan(input === 8 || input === 0 ? 0.01 : 0.1);
   });
 });
 

@@ -77,9 +77,11 @@ export async function ship(model: Model, fakes: Fakes, o: { packed: boolean; int
     const s = scales.get(weight.step)!;
     const dtype = storedIn(bits, o.packed);
     let codes = graph.initializer(`${name}/${dtype}`, tensor(dtype, master.data!.shape, codesOf(weight, s)));
-    // As 8 bits where integer kernels read them: the runtime does the Cast once, when it opens the file.
-    if (o.integers && dtype !== "int8") codes = b.cast(codes, "int8");
-    replace(to, dequantize(b, codes, s, layers[0]!.axis, `${name}/dequantize`, o.integers ? "int8" : undefined));
+    // As 8 bits where integer kernels read them: the runtime does the Cast once, when it opens the file. And of 2 bits always: it fuses
+    // their DequantizeLinear and MatMul wrongly where the outputs are no multiple of four (1.30).
+    const cast = dtype === "int2" || (o.integers && dtype !== "int8");
+    if (cast) codes = b.cast(codes, "int8");
+    replace(to, dequantize(b, codes, s, layers[0]!.axis, `${name}/dequantize`, cast || o.integers ? "int8" : undefined));
   }
 }
 
