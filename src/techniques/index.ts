@@ -4,6 +4,7 @@ export { svd } from "./factorize/svd.ts";
 export { lora } from "./lora/lora.ts";
 export { magnitude } from "./prune/magnitude.ts";
 export { binary } from "./quantize/binary.ts";
+export { codebook } from "./quantize/codebook.ts";
 export { half } from "./quantize/half.ts";
 export { int8 } from "./quantize/int8.ts";
 export { integerOps } from "./quantize/integerOps.ts";
