@@ -102,6 +102,14 @@ test("the error allowed is kept on the data it was measured on, and more allowed
   expect(sizes[2]).toBeLessThan(sizes[0]! / 2);
 });
 
+test("codes by an algorithm are off by less on what they were found on, at the same bits", async () => {
+  const at = async (algorithm: "rtn" | "gptq") => {
+    const { result } = await run({ widths: "4", bits: 6, exclude: "fragile*", algorithm });
+    return (await fidelity(net(), result, calibration, { threads: 1 })).find((m) => m.metric === "relativeError")!.value;
+  };
+  expect(await at("gptq")).toBeLessThan(0.9 * (await at("rtn")));
+});
+
 test("Convs and tables get widths too; a table that a layer shares stays one", async () => {
   const model = newModel("net", 17);
   const b = Build.of(model);
