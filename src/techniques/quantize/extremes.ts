@@ -54,14 +54,21 @@ const far = 32;
 /** How all that comes of the value reaches a Softmax: put in by a Where, or added; null if something comes elsewhere or unmixed. */
 function maskUse(value: Value): "chosen" | "added" | null {
   let added = false;
+  // One way that fails ends it all, so that a node that was passed need not be passed again.
+  const passed = { true: new Set<Node>(), false: new Set<Node>() };
   const reaches = (use: Use, mixed: boolean, depth: number): boolean => {
     if (!("node" in use) || depth > far) return false;
     const { node } = use;
+    const before = passed[`${mixed}`];
+    if (before.has(node)) return true;
+    before.add(node);
+    // What attention in one node takes behind query, key and value is its bias and masks.
+    if (node.domain === "com.microsoft" && /Attention$/.test(node.opType) && use.index > 2) return (added = true);
     if (node.domain !== "") return false;
     if (/^(Log)?Softmax$/.test(node.opType)) return mixed;
     if (/^(Add|Sub|Sum)$/.test(node.opType)) added = true;
     else if (node.opType === "Where" ? use.index === 0 : !passing.test(node.opType)) return false;
-    return after(node, mixed || /^(Add|Sub|Sum|Where)$/.test(node.opType), depth + 1);
+    return after(node, mixed || /^(Add|Sub|Sum|Where|Max|Min)$/.test(node.opType), depth + 1);
   };
   const after = (node: Node, mixed: boolean, depth: number): boolean => {
     const uses = [...node.outputs.flatMap((o) => [...(o?.uses ?? [])])].filter(

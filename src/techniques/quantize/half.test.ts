@@ -112,7 +112,7 @@ describe("what a converter gets wrong", () => {
   });
 
   test("with every node blocked nothing is cast and nothing changes (microsoft/onnxruntime#21345, #20346)", async () => {
-    const m = graph([2, 16], (g, x) => [one(g, "Softmax", [one(g, "Relu", [dense(g, x, "w")])])]);
+    const m = graph([2, 64], (g, x) => [one(g, "Softmax", [one(g, "Relu", [one(g, "MatMul", [x, g.initializer("w", noise([64, 64]))])])])]);
     for (const params of [{ exclude: "*" }, { blockOps: "MatMul,Relu,Softmax" }] as const) {
       const { model } = await convert(m, params);
       expect(casts(model)).toBe(0);
@@ -480,6 +480,18 @@ describe("ranges", () => {
     expect((await convert(chosen)).notes.join("\n")).toMatch(/became ±65504: low/);
     await close(chosen, (await convert(chosen)).model, { x });
 
+    const bounded = net((g, h) => one(g, "Softmax", [one(g, "Max", [h, k(g, "low", -3.4028234663852886e38)])]));
+    expect((await convert(bounded)).notes.join("\n")).toMatch(/became ±65504: low/);
+    const fused = graph([1, 2, 16], (g, x) => {
+      const bias = g.initializer("low", f32([1, 1, 2, 2], [0, -1e9, 0, 0]));
+      return [
+        one(g, "MultiHeadAttention", [dense(g, x, "w"), x, x, null, null, bias], { domain: "com.microsoft", attrs: { num_heads: 2 } }),
+      ];
+    });
+    fused.opsets.set("com.microsoft", 1);
+    expect((await convert(fused)).notes.join("\n")).toMatch(/became ±16376: low/);
+    await close(fused, (await convert(fused)).model, { x: noise([1, 2, 16]) });
+
     const clip = net((g, h) => one(g, "Clip", [h, k(g, "low", 0), k(g, "high", 3.4e38)]));
     expect((await convert(clip)).notes.join("\n")).toMatch(/became ±65504: high/);
     await close(clip, (await convert(clip)).model, { x });
@@ -499,6 +511,20 @@ describe("ranges", () => {
     const guarded = await convert(epsilon);
     expect(guarded.notes.join("\n")).toMatch(/guard \("eps"\): reads a constant that would become 0/);
     await close(epsilon, guarded.model, { x });
+  });
+
+  test("a mask that a ConstantOfShape fills is one too", async () => {
+    const m = net((g, h) => {
+      const full = one(g, "ConstantOfShape", [g.initializer("shape", tensor("int64", [2], [2, 16]))], {
+        attrs: { value: f32([1], [-1e9]) },
+      });
+      return one(g, "Softmax", [one(g, "Add", [h, one(g, "Trilu", [full, g.initializer("above", tensor("int64", [], [1]))])])]);
+    });
+    const { model, notes } = await convert(m, {}, data);
+    expect(notes.join("\n")).toMatch(/became ±16376: ConstantOfShape_out/);
+    expect(notes.join("\n")).not.toMatch(/stay float32/);
+    expect(casts(model)).toBe(2);
+    await close(m, model, { x });
   });
 
   test("a row that is masked whole, by two masks, still gives numbers", async () => {

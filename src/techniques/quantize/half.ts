@@ -1,25 +1,24 @@
 /** Weights, and where the runtime can, activations in 16-bit floats. */
-import { type Dataset, subset } from "../../data/dataset.ts";
 import { choice, flag, int, optional, text, type ValuesOf } from "../../data/params.ts";
 import { cloneModel, type Model, type Node, type Value } from "../../ir/graph.ts";
 import { matcher, namesOf } from "../../ir/select.ts";
-import { allNodes, constantOf, labelOf } from "../../ir/walk.ts";
+import { allNodes, labelOf } from "../../ir/walk.ts";
 import { functionsOf } from "../../onnx/read.ts";
 import { sizeOf } from "../../tensor/dtype.ts";
 import { Fault } from "../../tensor/fault.ts";
-import { type Clamp, type Half, narrow, range } from "../../tensor/half.ts";
+import { type Half, narrow } from "../../tensor/half.ts";
 import { elementTypes } from "../../transform/elementtypes.ts";
 import { liftConstants } from "../../transform/fold.ts";
 import { inlineFunctions } from "../../transform/inline.ts";
 import { upgrade } from "../../transform/upgrade.ts";
 import { raiseIrVersion } from "../../transform/weights.ts";
 import { type Context, defineTechnique } from "../technique.ts";
-import { type Constant, clamped, constants, isLost, saturation } from "./extremes.ts";
+import { type Constant, constants } from "./extremes.ts";
 import { transformersBlockList } from "./halfops.ts";
 import { halve } from "./halve.ts";
-import { type Scan, scan } from "./overflow.ts";
-import { countingNodes } from "./positions.ts";
-import { hold, type Sites, saveCasts, sitesOf, small } from "./sites.ts";
+import { figure, holdExtremes, holdIntegers, holdOverflow, listed } from "./holds.ts";
+import { sampled } from "./sample.ts";
+import { type Sites, saveCasts, sitesOf, small } from "./sites.ts";
 import { verify } from "./verify.ts";
 
 const params = {
@@ -56,9 +55,6 @@ export const half = defineTechnique({
   apply,
 });
 
-/** The converter of transformers.js bounds weights so. */
-const transformersClamp: Clamp = { largest: 1e4, smallest: 1e-7 };
-
 async function apply(model: Model, p: HalfParams, context: Context): Promise<void> {
   const to = p.dtype;
   const computes = (p.compute ?? (to === "float16" ? "half" : "float32")) === "half";
@@ -70,19 +66,20 @@ async function apply(model: Model, p: HalfParams, context: Context): Promise<voi
   const nodes = [...allNodes(model.graph)];
   const types = elementTypes(model);
   const excluded = p.exclude ? matcher(p.exclude) : () => false;
-  const isExcluded = (n: Node) => excluded(namesOf(n), n.opType);
-  const sites = sitesOf(model, types, { keepIO: p.keepIO, opset: model.opsets.get("") ?? 1, blocked: blocker(p, computes, isExcluded) });
-  for (const n of nodes) {
-    if (!isInteger(n)) continue;
-    const readers = [...n.outputs[0]!.uses].map(sites.reader);
-    for (const site of [sites.of(n), ...readers]) hold(site, "part of a layer in integers");
-  }
-  for (const n of countingNodes(model.graph, types))
-    for (const s of sites.around(n)) hold(s, "counts positions or sizes, exact in 16 bits only up to 2048");
+  const named = new Set(p.blockOps.split(",").map((op) => op.trim()));
+  const theirs = new Set(p.compat === "transformers" ? transformersBlockList : []);
+  const unwanted = (n: Node) => (excluded(namesOf(n), n.opType) ? "excluded" : named.has(n.opType) ? "named in blockOps" : null);
+  const sites = sitesOf(model, types, {
+    keepIO: p.keepIO,
+    opset: model.opsets.get("") ?? 1,
+    blocked: (n) =>
+      computes ? (unwanted(n) ?? (theirs.has(n.opType) ? "transformers.js keeps it in float32" : null)) : "16 bits are storage alone",
+  });
+  holdIntegers(model, types, sites);
 
   const stored = [...constants(model.graph, to)];
-  const bounded = holdExtremes(stored, sites, p, computes, context.note);
-  if (computes && to === "float16") await holdOverflow(model, bounded, sites, p, context);
+  const bounded = holdExtremes(stored, sites, { ...p, computes }, context.note);
+  if (computes && to === "float16") await holdOverflow(model, stored, bounded, sites, p.scan, context);
   const forced = new Map(nodes.map((n) => [n, sites.around(n).some((s) => s.why !== null)]));
   if (computes) saveCasts(sites);
 
@@ -99,28 +96,14 @@ async function apply(model: Model, p: HalfParams, context: Context): Promise<voi
       p.compat === "none" &&
       sizeOf(v.data!.shape) > large &&
       (found.get(v)!.beyond === 0 || bounded.has(v)) &&
-      [...v.uses].every((u) => "node" in u && !isExcluded(u.node) && !integer.test(u.node.opType)),
+      [...v.uses].every((u) => "node" in u && !unwanted(u.node) && !integer.test(u.node.opType)),
   });
   report(model, { nodes, sites, forced, changed, found, dropped, computes, to }, context.note);
-  if (data && changed.size) await verify(before, model, first(data, p.scan || 64), context);
+  if (data && changed.size) await verify(before, model, sampled(data, p.scan || 64), context);
 }
 
 /** Ops that want their scales as they are, so that the runtime sees what it fuses. */
 const integer = /quantize|QLinear|Integer|NBits|Bnb4/i;
-
-/**
- * Whether floats begin here behind integers: sums that MatMulInteger or ConvInteger gives, which easily pass 65504 before they are scaled; a
- * DequantizeLinear of activations (its data is computed) or beside such a one. One of weights alone may be half.
- */
-function isInteger(n: Node): boolean {
-  if (n.domain !== "") return false;
-  if (n.opType === "Cast") return /^(MatMul|Conv)Integer$/.test(n.inputs[0]?.producer?.opType ?? "");
-  const computed = (v: Value | null) => v?.producer?.opType === "DequantizeLinear" && !constantOf(v.producer.inputs[0]);
-  return (
-    n.opType === "DequantizeLinear" &&
-    (!constantOf(n.inputs[0]) || [...n.outputs[0]!.uses].some((u) => "node" in u && u.node.inputs.some(computed)))
-  );
-}
 
 /** Functions in place of their calls, constants as initializers, an opset in which the type exists. */
 function prepare(model: Model, to: Half, note: Context["note"]): void {
@@ -141,95 +124,6 @@ function prepare(model: Model, to: Half, note: Context["note"]): void {
   }
   raiseIrVersion(model, 4);
   liftConstants(model);
-}
-
-/** Why nodes stay float32 that the user, or another converter, names. */
-function blocker(p: HalfParams, computes: boolean, excluded: (n: Node) => boolean): (n: Node) => string | null {
-  const named = new Set(p.blockOps.split(",").map((op) => op.trim()));
-  const theirs = new Set(p.compat === "transformers" ? transformersBlockList : []);
-  return (n) => {
-    if (!computes) return "16 bits are storage alone";
-    if (excluded(n)) return "excluded";
-    if (named.has(n.opType)) return "named in blockOps";
-    return theirs.has(n.opType) ? "transformers.js keeps it in float32" : null;
-  };
-}
-
-/** Deals with the constants that 16 bits cannot hold: the bounds put on some, by value; what reads the others stays float32. */
-function holdExtremes(stored: readonly Constant[], s: Sites, p: HalfParams, computes: boolean, note: Context["note"]): Map<Value, Clamp> {
-  const bounds = new Map<Value, Clamp>();
-  if (p.compat === "transformers") {
-    for (const { value } of stored) bounds.set(value, transformersClamp);
-    return bounds;
-  }
-  const limit = range[p.dtype];
-  const saturated = new Map<number, string[]>();
-  for (const c of stored) {
-    if (!isLost(c)) continue;
-    const { value } = c;
-    const readers = value.data ? [...value.uses].map(s.reader) : [s.home(value)];
-    if (computes && !readers.some((r) => r?.half)) continue;
-    const bound = c.found.beyond ? saturation(value, p.dtype) : null;
-    if (bound !== null) {
-      bounds.set(value, { largest: bound, smallest: 0 });
-      saturated.set(bound, [...(saturated.get(bound) ?? []), value.name]);
-    } else if (p.outOfRange === "clamp") {
-      bounds.set(value, limit);
-      note(
-        `"${value.name}": ${c.found.beyond ? `${c.found.beyond} elements clamped to ±${limit.largest}` : `clamped to ${limit.smallest}`}`,
-      );
-    } else {
-      const why = c.found.beyond ? "reads a constant beyond the range" : "reads a constant that would become 0";
-      for (const r of readers) hold(r, why, `"${value.name}"${c.found.beyond ? `, ${figure(c.found.largest)}` : ""}`);
-    }
-  }
-  for (const [bound, names] of saturated) note(`mean a mask or no bound, and became ±${bound}: ${listed(names)}`);
-  return bounds;
-}
-
-/** Keeps in float32 what passes the range on the data. */
-async function holdOverflow(model: Model, bounded: ReadonlyMap<Value, Clamp>, s: Sites, p: HalfParams, context: Context): Promise<void> {
-  const data = context.calibration ?? context.train;
-  if (!data || !p.scan) {
-    context.note(
-      "no data was looked at for values beyond 65504: give calibration data to find them (running the result on a CPU does not, ONNX Runtime computes in float32 between casts there)",
-    );
-    return;
-  }
-  const examples = first(data, p.scan);
-  const copies = new Map<Value, Value>();
-  const probe = cloneModel(model, copies);
-  for (const [v, { largest, smallest }] of bounded) {
-    const copy = copies.get(v)!;
-    if (copy.data) probe.graph.setData(copy, clamped(copy.data, largest, smallest));
-  }
-  let seen: Scan;
-  try {
-    seen = await scan(probe, examples, "largest", {
-      threads: context.threads,
-      sums: true,
-      progress: (step, of) => context.progress({ what: "looking for overflow", step, of }),
-    });
-  } catch (e) {
-    if (!(e instanceof Fault) || e.where !== "upgrade") throw e;
-    context.note(`no data was looked at for values beyond 65504: ${e.message}`);
-    return;
-  }
-  const most = range.float16.largest;
-  let highest = 0;
-  for (const v of s.floats) {
-    const largest = seen.values.get(v.name) ?? 0;
-    highest = Math.max(highest, largest);
-    if (largest <= most) continue;
-    for (const site of [s.home(v), ...[...v.uses].map(s.reader)]) hold(site, "passes 65504 on the data", figure(largest));
-  }
-  for (const n of allNodes(model.graph)) {
-    const sum = seen.sums.get(n.outputs.find((o) => o)?.name ?? "") ?? 0;
-    if (sum > most) for (const site of s.around(n)) hold(site, "sums magnitudes beyond 65504 on the data", figure(sum));
-  }
-  context.note(
-    `largest magnitude on ${examples.length} examples: ${figure(highest)}${seen.partial ? "; values inside a Loop or Scan could not be watched" : ""}`,
-  );
 }
 
 interface Result {
@@ -277,16 +171,4 @@ function report(model: Model, r: Result, note: Context["note"]): void {
   if (vanishing) note(`${vanishing} of ${nonZero} non-zero weights become 0 (${Number(((100 * vanishing) / nonZero).toPrecision(2))} %)`);
   if (r.dropped.length) note(`were inputs with a default and are constants now: ${r.dropped.join(", ")}`);
   if (r.computes && !nothing) note("16-bit floats save bytes, and time on GPUs; ONNX Runtime's CPU gains none from them");
-}
-
-const first = (data: Dataset, n: number) =>
-  subset(
-    data,
-    Array.from({ length: Math.min(data.length, n) }, (_, i) => i),
-  );
-
-const figure = (x: number) => `${Number(x.toPrecision(3))}`;
-
-function listed(names: readonly string[]): string {
-  return names.length <= 8 ? names.join(", ") : `${names.slice(0, 7).join(", ")} and ${names.length - 7} more`;
 }
