@@ -52,11 +52,11 @@ export function zeroed(weight: Value, keep: ArrayLike<number>) {
 }
 
 /**
- * Masks that hold the zeros a model already has in its weights through further training. A weight without zeros, or all zeros (not trained
- * yet), gets none.
+ * Masks that hold the zeros that weights already have through further training (default: a model's weights). A weight without zeros, or
+ * all zeros (not trained yet), gets none.
  */
-export function holdZeros(model: Model): Mask[] {
-  return weightsOf(model).flatMap(({ value }) => {
+export function holdZeros(model: Model, weights: readonly Value[] = weightsOf(model).map((w) => w.value)): Mask[] {
+  return weights.flatMap((value) => {
     const w = numbersOf(value.data!);
     const keep = new Uint8Array(w.length);
     let kept = 0;

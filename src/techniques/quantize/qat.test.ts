@@ -19,6 +19,7 @@ import { crossEntropy } from "../../train/loss.ts";
 import { sgd } from "../../train/optimizer.ts";
 import { grad } from "../../transform/grad.ts";
 import { upgrade } from "../../transform/upgrade.ts";
+import { magnitude } from "../prune/magnitude.ts";
 import { planChain } from "./chain.ts";
 import { insertFakes, namesOf } from "./fakes.ts";
 import { layersOf } from "./layers.ts";
@@ -274,4 +275,13 @@ test("residual sums keep 8 bits where the layers have 4", async () => {
   const data = examples(8, shape, 10);
   const { run } = await compress(model, [qat({ weightBits: 4, activationBits: 4, epochs: 0 })], { calibration: data, measure: null });
   expect(run.steps[0]!.notes.join()).toContain("4-bit weights, 4-bit inputs");
+});
+
+test("what was pruned before stays pruned", async () => {
+  const train = examples(128, [24], 4);
+  const steps = [magnitude({ sparsity: 0.7, epochs: 0 }), qat({ weightBits: 4, activationBits: 4, epochs: 2, learningRate: 1e-2 })];
+  const { model } = await compress(mlp({ sizes: [24, 32, 16, 4], seed: 3 }), steps, { train, measure: null, seed: 1, threads: 1 });
+  const codes = [...stored(model.graph)].filter((s) => s.tensor.shape.length === 2).flatMap((s) => Array.from(numbersOf(s.tensor)));
+  expect(codes.length).toBe(24 * 32 + 32 * 16 + 64);
+  expect(codes.filter((c) => c === 0).length).toBeGreaterThanOrEqual(Math.floor(0.7 * codes.length));
 });

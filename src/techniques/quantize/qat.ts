@@ -9,6 +9,7 @@ import { Fault } from "../../tensor/fault.ts";
 import { parseLoss } from "../../train/loss.ts";
 import { liftConstants } from "../../transform/fold.ts";
 import { fuse } from "../../transform/fuse.ts";
+import { holdZeros, mergeMasks } from "../../transform/mask.ts";
 import { upgrade } from "../../transform/upgrade.ts";
 import { raiseIrVersion } from "../../transform/weights.ts";
 import { fineTune, training } from "../finetune.ts";
@@ -162,14 +163,20 @@ async function train(model: Model, fakes: Fakes, p: Values, context: Context): P
   const data = taught
     ? await withTeacher(context.train!, context.original, { as: "teacher", threads: context.threads, progress })
     : context.train!;
+  // What an earlier step pruned stays pruned.
+  const masks = holdZeros(
+    model,
+    fakes.weights.map((w) => w.master),
+  );
   await fineTune(model, p, context, {
     what: "qat",
     epochs: p.epochs,
     loss: parseLoss(loss),
     data,
     trainable: ["*", ...learned],
-    ...(settings.length ? { frozen: settings } : {}),
+    frozen: [...settings, ...masks.map((m) => m.value.name)],
   });
+  mergeMasks(masks);
 }
 
 function report(
