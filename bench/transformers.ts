@@ -21,16 +21,6 @@ const folder = mkdtempSync(join(tmpdir(), "pith-"));
 cpSync(join(import.meta.dirname, "../test/fixtures/spam"), join(folder, "spam"), { recursive: true });
 const { results } = await convert(readFolder(join(folder, "spam")), {
   dtypes: Object.keys(dtypes) as DtypeName[],
-  perChannel: null,
-  reduceRange: null,
-  blockSize: null,
-  symmetric: true,
-  accuracyLevel: null,
-  quantType: 1,
-  embeddings: false,
-  blockedOps: [],
-  compat: false,
-  current: false,
   // What the widths cost is what is measured: nothing is refused.
   leastAgreement: -1,
 });

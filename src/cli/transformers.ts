@@ -1,15 +1,17 @@
 /** pith transformers: a model folder's session files in the dtypes that transformers.js loads. */
-import { Command, InvalidArgumentError } from "commander";
+import { join } from "node:path";
+import { Command, InvalidArgumentError, Option } from "commander";
 import { bytes } from "../report/format.ts";
 import { table } from "../report/table.ts";
 import { type ConvertOptions, convert, type Result } from "../transformers/convert.node.ts";
-import { type Dtype, type DtypeName, defaultDtypes, differences, dtypes } from "../transformers/dtypes.ts";
+import { type Algorithm, algorithms, type Dtype, type DtypeName, defaultDtypes, differences, dtypes } from "../transformers/dtypes.ts";
 import { readFolder } from "../transformers/folder.node.ts";
+import { type DataOptions, dataFor, withData } from "./data.ts";
 import { progressLine } from "./progress.ts";
 import { dim, print } from "./terminal.ts";
 import { amount, repeated, shape, whole } from "./usage.ts";
 
-interface Options {
+interface Options extends DataOptions {
   readonly dtypes: readonly DtypeName[];
   readonly output?: string;
   readonly force?: true;
@@ -17,6 +19,8 @@ interface Options {
   readonly reduceRange?: boolean;
   readonly blockSize?: number;
   readonly symmetric: boolean;
+  readonly algorithm: Algorithm;
+  readonly calibration?: string;
   readonly accuracyLevel?: number;
   readonly quantType: 0 | 1;
   readonly embeddings?: true;
@@ -45,6 +49,11 @@ const command = new Command("transformers")
   .option("--no-reduce-range", "8 bits: all 8 bits")
   .option("--block-size <columns>", "weights that share a scale (default: 32; bnb4: 64)", blockSize)
   .option("--no-symmetric", "4 bits and fewer: with zero points")
+  .addOption(
+    new Option("--algorithm <name>", "4 bits and fewer: how codes are found; all but rtn and hqq need --calibration")
+      .choices(algorithms)
+      .default("rtn"),
+  )
   .option("--accuracy-level <level>", "4 bits and fewer: accuracy_level of MatMulNBits, 4 for 8-bit activations", whole(0))
   .option("--quant-type <type>", "bnb4: 0 FP4, 1 NF4", quantType, 1)
   .option("--embeddings", "4 bits and fewer: embedding tables too (default: those that the output layer shares)")
@@ -68,6 +77,8 @@ const command = new Command("transformers")
     ].join("\n"),
   )
   .action(run);
+
+withData(command, ["calibration"]);
 
 export { command as transformersCommand };
 
@@ -98,6 +109,10 @@ async function run(path: string, o: Options): Promise<void> {
     reduceRange: o.reduceRange ?? null,
     blockSize: o.blockSize ?? null,
     symmetric: o.symmetric,
+    algorithm: o.algorithm,
+    ...(o.calibration === undefined
+      ? {}
+      : { calibration: (model) => dataFor(model, o.calibration, { tokenizer: join(path, "tokenizer.json"), ...o }) }),
     accuracyLevel: o.accuracyLevel ?? null,
     quantType: o.quantType,
     embeddings: o.embeddings ?? false,

@@ -2,25 +2,28 @@
 import { existsSync, readFileSync, rmSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { host } from "#host";
-import { type Batch, fromFeeds } from "../data/dataset.ts";
+import { type Batch, type Dataset, fromFeeds } from "../data/dataset.ts";
 import type { Model } from "../ir/graph.ts";
 import { fileBytes, load, save } from "../onnx/file.ts";
 import { limits } from "../onnx/limits.ts";
 import { compress } from "../recipe/compress.ts";
+import type { Step } from "../techniques/technique.ts";
 import { Fault } from "../tensor/fault.ts";
 import { type Agreement, agreement } from "./agreement.ts";
-import { type Dtype, type DtypeName, dtypes, perChannelDefault, type Settings } from "./dtypes.ts";
+import { type Dtype, type DtypeName, defaultSettings, dtypes, perChannelDefault, type Settings } from "./dtypes.ts";
 import { factsOf } from "./facts.ts";
 import { chunkName, copyRest, declareExternalData, filesOf, install, type ModelFolder, unfinished, writeJson } from "./folder.node.ts";
 import { inputsFor, openSizes } from "./inputs.ts";
 import { run } from "./run.node.ts";
 
-export interface ConvertOptions extends Settings {
+export interface ConvertOptions extends Partial<Settings> {
   readonly dtypes: readonly DtypeName[];
   /** Another folder for the results: the folder's other files are copied there. Default: the folder itself. */
   readonly output?: string;
   /** Replace files that are there. */
   readonly force?: boolean;
+  /** Examples for algorithms that look at activations, for a session file's model. */
+  readonly calibration?: (model: Model) => Promise<Dataset | null>;
   /** Load and compare each result (default), or not. */
   readonly check?: boolean;
   /** Least score of any output (see {@link agreement}); default: the dtype's own. */
@@ -34,6 +37,8 @@ export interface ConvertOptions extends Settings {
   readonly chunkBytes?: number;
   readonly progress?: (p: { readonly what: string; readonly step: number; readonly of: number }) => void;
 }
+
+type Options = ConvertOptions & Settings;
 
 /** What became of one session file in one dtype; `dtype` null: the original. */
 export interface Result {
@@ -60,7 +65,8 @@ export interface Converted {
  * Writes `onnx/<session><suffix>.onnx` for every session file and dtype. A result that does not load, or agrees too little with the
  * original, is not written; the others are. Every file is finished elsewhere and then renamed. Errors: files that are there already, without `force`.
  */
-export async function convert(folder: ModelFolder, options: ConvertOptions): Promise<Converted> {
+export async function convert(folder: ModelFolder, given: ConvertOptions): Promise<Converted> {
+  const options: Options = { ...defaultSettings, ...given };
   const target = options.output ?? folder.path;
   const onnx = join(target, "onnx");
   const fileOf = (session: string, dtype: DtypeName) => `${session}${dtypes[dtype].suffix}.onnx`;
@@ -123,7 +129,7 @@ interface Reference {
   readonly outputs: readonly Batch[];
 }
 
-async function referenceOf(path: string, model: Model, session: string, folder: ModelFolder, options: ConvertOptions): Promise<Reference> {
+async function referenceOf(path: string, model: Model, session: string, folder: ModelFolder, options: Options): Promise<Reference> {
   let first: Fault | null = null;
   for (const open of openSizes) {
     try {
@@ -144,6 +150,16 @@ async function referenceOf(path: string, model: Model, session: string, folder: 
 /** Models of more bytes are not run to look for overflow. */
 const lookedAt = 500e6;
 
+/**
+ * What a step may look at: data for an algorithm that asks for it; made-up inputs for ranges that 16 bits may not hold. Nothing for the rest,
+ * so that a dtype is the same with and without data.
+ */
+async function calibrationFor(step: Step, model: Model, sets: readonly Batch[] | null, bytes: number, options: Options) {
+  const { algorithm } = step.params;
+  if (algorithm !== undefined && algorithm !== "rtn" && algorithm !== "hqq") return (await options.calibration?.(model)) ?? null;
+  return step.technique === "half" && sets && bytes < lookedAt ? fromFeeds(sets) : null;
+}
+
 async function make(
   model: Model,
   file: string,
@@ -151,15 +167,14 @@ async function make(
   sets: readonly Batch[] | null,
   bytes: number,
   folder: ModelFolder,
-  options: ConvertOptions,
+  options: Options,
   notes: string[],
 ): Promise<Model> {
   const steps = dtype.steps(options, factsOf(model, folder.modelType));
   let made = model;
   for (const step of steps) {
     const { model: next, run } = await compress(made, [step], {
-      // Ranges are looked at where 16 bits may not hold them, and the model is not so large that running it is what takes time.
-      calibration: step.technique === "half" && sets && bytes < lookedAt ? fromFeeds(sets) : null,
+      calibration: await calibrationFor(step, model, sets, bytes, options),
       measure: null,
       seed: 0,
       threads: options.threads ?? host.cores,
@@ -178,7 +193,7 @@ function disagrees({ outputs }: Agreement, least: number): string {
 }
 
 /** quantize_config.json, with the keys of the converter of transformers.js 3; modes written earlier stay named. */
-function writeQuantizeConfig(path: string, modes: readonly string[], folder: ModelFolder, o: ConvertOptions): void {
+function writeQuantizeConfig(path: string, modes: readonly string[], folder: ModelFolder, o: Options): void {
   let earlier: unknown[] = [];
   if (existsSync(path)) {
     try {

@@ -3,6 +3,9 @@ import { half, integerOps, weightOnly } from "../techniques/index.ts";
 import { transformersBlockList } from "../techniques/quantize/halfops.ts";
 import type { Step } from "../techniques/technique.ts";
 
+export const algorithms = ["rtn", "hqq", "gptq", "awq", "adaround"] as const;
+export type Algorithm = (typeof algorithms)[number];
+
 /** How weights are quantized, beside the dtype; null: the dtype's own. */
 export interface Settings {
   /** 8 bits: a scale for each output channel; 7-bit weights. Null: by model type (see {@link perChannelDefault}). */
@@ -11,6 +14,8 @@ export interface Settings {
   /** Columns a scale serves: 32 for q4, q2 and q1, 64 for bnb4. */
   readonly blockSize: number | null;
   readonly symmetric: boolean;
+  /** Integers of 4 bits and fewer: how codes are found. All but rtn and hqq need calibration data. */
+  readonly algorithm: Algorithm;
   readonly accuracyLevel: number | null;
   /** bnb4: 0 FP4, 1 NF4. */
   readonly quantType: 0 | 1;
@@ -23,6 +28,21 @@ export interface Settings {
   /** For loaders on ONNX Runtime 1.30 and later only: no workarounds for what older ones could not run. */
   readonly current: boolean;
 }
+
+/** As the converter of transformers.js 3 set them. */
+export const defaultSettings: Settings = {
+  perChannel: null,
+  reduceRange: null,
+  blockSize: null,
+  symmetric: true,
+  algorithm: "rtn",
+  accuracyLevel: null,
+  quantType: 1,
+  embeddings: false,
+  blockedOps: [],
+  compat: false,
+  current: false,
+};
 
 /** What the recipe of a dtype may depend on. */
 export interface Facts {
@@ -95,7 +115,7 @@ function blocks(type: (s: Settings) => "int4" | "int2" | "binary" | "nf4" | "fp4
   return (s, f) => {
     const t = type(s);
     const floats = t === "nf4" || t === "fp4";
-    const integers = { ...matrices, symmetric: s.symmetric, accuracyLevel: s.accuracyLevel ?? 0 };
+    const integers = { ...matrices, symmetric: s.symmetric, accuracyLevel: s.accuracyLevel ?? 0, algorithm: s.algorithm };
     const own = floats
       ? { type: t, blockSize: s.blockSize ?? 64, conv: false }
       : { ...integers, type: t, blockSize: s.blockSize ?? 32, symmetric: s.symmetric || t === "binary" };

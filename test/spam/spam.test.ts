@@ -1,8 +1,9 @@
-import { cpSync, mkdtempSync, readdirSync, readFileSync } from "node:fs";
+import { cpSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { env, ModelRegistry, pipeline } from "@huggingface/transformers";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { openData } from "../../src/data/open.node.ts";
 import { load } from "../../src/onnx/file.ts";
 import { type Converted, type ConvertOptions, convert } from "../../src/transformers/convert.node.ts";
 import { type DtypeName, dtypes } from "../../src/transformers/dtypes.ts";
@@ -19,25 +20,13 @@ const labels = texts.map((t) => t.label);
 /** How far the score of a mail may be from the original's. */
 const tolerance = (dtype: DtypeName) => (/q2|q1/.test(dtype) ? 0.5 : 0.02);
 
+const options: ConvertOptions = { dtypes: names, threads: 1 };
+
 let converted: Converted;
 let original: readonly Answer[];
 
 beforeAll(async () => {
   cpSync(join(import.meta.dirname, "../fixtures/spam"), join(models, "spam"), { recursive: true });
-  const options: ConvertOptions = {
-    dtypes: names,
-    perChannel: null,
-    reduceRange: null,
-    blockSize: null,
-    symmetric: true,
-    accuracyLevel: null,
-    quantType: 1,
-    embeddings: false,
-    blockedOps: [],
-    compat: false,
-    current: false,
-    threads: 1,
-  };
   converted = await convert(readFolder(join(models, "spam")), options);
   cpSync(join(import.meta.dirname, "../fixtures/spam"), join(models, "pieces"), { recursive: true });
   await convert(readFolder(join(models, "pieces")), { ...options, dtypes: ["q4"], external: "always", chunkBytes: 40_000 });
@@ -103,6 +92,24 @@ describe("the spam classifier in the pipeline of transformers.js", () => {
     });
   });
 });
+
+test("on mails, read with the folder's own tokenizer, GPTQ finds 2-bit codes that agree better than the nearest ones", async () => {
+  cpSync(join(import.meta.dirname, "../fixtures/spam"), join(models, "gptq"), { recursive: true });
+  const data = join(models, "mails.jsonl");
+  writeFileSync(data, mails.map((text) => JSON.stringify({ text })).join("\n"));
+  const { results } = await convert(readFolder(join(models, "gptq")), {
+    ...options,
+    dtypes: ["q2"],
+    algorithm: "gptq",
+    calibration: () => openData(data, { tokenizer: join(models, "gptq/tokenizer.json") }),
+  });
+  const nearest = converted.results.find((r) => r.dtype === "q2")!;
+  expect(results[1]!.error).toBeNull();
+  expect(results[1]!.bytes).toBe(nearest.bytes);
+  expect(results[1]!.agreement!.relative).toBeLessThan(0.5 * nearest.agreement!.relative);
+  const without = await convert(readFolder(join(models, "gptq")), { ...options, dtypes: ["q4"], algorithm: "gptq" });
+  expect(without.results[1]!.error).toMatch(/needs calibration data/);
+}, 120_000);
 
 test("the initializers have the names of ONNX Runtime's quantizer", () => {
   const held = (file: string) => [...load(join(models, "spam/onnx", file)).graph.initializers].map((v) => v.name);

@@ -19,20 +19,7 @@ import { inProcess, run } from "../../src/transformers/run.node.ts";
 import { config, mergedDecoder, sizes } from "./decoder.ts";
 
 const names = Object.keys(dtypes) as DtypeName[];
-const defaults: ConvertOptions = {
-  dtypes: names,
-  perChannel: null,
-  reduceRange: null,
-  blockSize: null,
-  symmetric: true,
-  accuracyLevel: null,
-  quantType: 1,
-  embeddings: false,
-  blockedOps: [],
-  compat: false,
-  current: false,
-  threads: 1,
-};
+const defaults: ConvertOptions = { dtypes: names, threads: 1 };
 
 /** A folder with these session files. */
 function folderOf(files: Readonly<Record<string, Model>>, json: object = config): string {
