@@ -29,6 +29,7 @@ const run = (name: string, accuracy: number, brotli: number, more: Partial<Run> 
 
 test("findings stand with what was done, escaped", () => {
   const finding = { level: "warning", what: "slower (0.65×): <3 of 4>", nodes: ["a", "b"], basis: "measured" } as const;
+  expect(page([run("a.onnx", 96.5, 1e5, { findings: [finding] })])).toContain("<li><b>a.onnx</b> slower (0.65×): &#60;3 of 4&#62;</li>");
   expect(page([run("a.onnx", 96.5, 1e5, { findings: [finding] })])).toContain(
     '<li><b>warning</b> slower (0.65×): &#60;3 of 4&#62; <span class="soft">a, b · measured</span></li>',
   );

@@ -51,8 +51,17 @@ function section(g: Group, index: number, heading: string): string {
     findings(g, figures),
     charts(g, figures, index),
     figureTable(g, figures),
+    warnings(g),
     details(g),
   ].join("\n");
+}
+
+/** What stands in the way of results on their runtime, or slows them, where nobody has to open anything to see it. */
+function warnings(g: Group): string {
+  const lines = g.rows.flatMap(({ name, run }) =>
+    (run?.findings ?? []).filter((f) => f.level !== "note").map((f) => `<li><b>${escaped(name)}</b> ${escaped(f.what)}</li>`),
+  );
+  return lines.length ? `<div class="card"><ul class="notes" style="margin:14px 18px">${lines.join("")}</ul></div>` : "";
 }
 
 function details(g: Group): string {
