@@ -1,6 +1,7 @@
 /** What a teacher says of every example, computed once and kept beside the data. */
 import { type Dataset, fromArrays } from "../data/dataset.ts";
-import type { Model } from "../ir/graph.ts";
+import { cloneModel, type Model } from "../ir/graph.ts";
+import { removeDead } from "../ir/walk.ts";
 import { open } from "../runtime/session.ts";
 import { sizeOf } from "../tensor/dtype.ts";
 import { Fault } from "../tensor/fault.ts";
@@ -14,15 +15,18 @@ export interface TeacherOptions {
   readonly as: string;
   readonly threads?: number;
   readonly batchSize?: number;
+  /** Of a teacher that ends in a Softmax, what comes out of it. Default: what goes in, which is what kl compares with. */
+  readonly probabilities?: boolean;
   readonly progress?: (done: number, of: number) => void;
 }
 
 /**
- * The dataset with one more array: the first output (logits, float32 [examples, …]) of `teacher` for each example.
+ * The dataset with one more array: the first output (logits, float32 [examples, …]) of `teacher` for each example; what goes into its
+ * Softmax, where it ends in one.
  * Errors: data that lacks one of the teacher's inputs, or an output whose first axis is not the batch.
  */
 export async function withTeacher(data: Dataset, teacher: Model, options: TeacherOptions): Promise<Dataset> {
-  const session = await open(teacher, options.threads ? { threads: options.threads } : {});
+  const session = await open(options.probabilities ? teacher : withLogits(teacher), options.threads ? { threads: options.threads } : {});
   try {
     const batchSize = data.stackable ? (options.batchSize ?? 128) : 1;
     const output = session.outputs[0]!.name;
@@ -57,4 +61,17 @@ export async function withTeacher(data: Dataset, teacher: Model, options: Teache
   } finally {
     await session.release();
   }
+}
+
+/** The model with what goes into its final Softmax or LogSoftmax as the output. */
+function withLogits(model: Model): Model {
+  const last = model.graph.outputs[0]?.producer;
+  if (last?.domain !== "" || (last.opType !== "Softmax" && last.opType !== "LogSoftmax")) return model;
+  const clone = cloneModel(model);
+  const { graph } = clone;
+  const logits = graph.outputs[0]!.producer!.inputs[0]!;
+  while (graph.outputs.length) graph.removeOutput(0);
+  graph.addOutput(logits);
+  removeDead(graph);
+  return clone;
 }

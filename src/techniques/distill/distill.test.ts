@@ -106,3 +106,18 @@ test("the teacher's answers are its logits, example by example", async () => {
   });
   expect(Object.keys(some)).toEqual(["x", "labels", "teacher"]);
 });
+
+test("a teacher that ends in a Softmax hands out what goes into it, or what comes out where that is asked for", async () => {
+  const ends = cloneModel(teacher);
+  const [y] = ends.graph.outputs;
+  const { outputs } = ends.graph.append("Softmax", [y!], { name: "softmax", attrs: { axis: -1 } });
+  ends.graph.removeOutput(0);
+  ends.graph.addOutput(outputs[0]!);
+  const answers = await logits(teacher);
+  const got = numbersOf((await withTeacher(data, ends, { as: "teacher" })).take([0]).teacher!);
+  Array.from(got).forEach((v, i) => {
+    expect(v).toBeCloseTo(answers[i]!, 5);
+  });
+  const shares = numbersOf((await withTeacher(data, ends, { as: "teacher", probabilities: true })).take([0]).teacher!);
+  expect(Array.from(shares).reduce((a, v) => a + v, 0)).toBeCloseTo(1, 5);
+});

@@ -158,11 +158,11 @@ async function train(model: Model, fakes: Fakes, p: Values, context: Context): P
   const labelled = context.train!.names.includes("labels");
   // "teacher" is short for the divergence from what the original model says.
   const loss = (p.loss ?? (labelled ? "crossEntropy" : "teacher")).replace(/(^|[\s*])teacher(?=$|[\s:])/g, "$1kl");
-  const taught = /(^|[\s*])kl(?=$|[\s:])|=teacher\b/.test(loss) && !context.train!.names.includes("teacher");
+  const soft = /(^|[\s*])kl(?=$|[\s:])/.test(loss);
+  const taught = (soft || /=teacher\b/.test(loss)) && !context.train!.names.includes("teacher");
   const progress = (step: number, of: number) => context.progress({ what: "teacher", step, of });
-  const data = taught
-    ? await withTeacher(context.train!, context.original, { as: "teacher", threads: context.threads, progress })
-    : context.train!;
+  const options = { as: "teacher", threads: context.threads, probabilities: !soft, progress };
+  const data = taught ? await withTeacher(context.train!, context.original, options) : context.train!;
   // What an earlier step pruned stays pruned.
   const masks = holdZeros(
     model,
