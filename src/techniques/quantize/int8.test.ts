@@ -553,6 +553,46 @@ describe("LSTM and GRU", () => {
   });
 });
 
+describe("bias correction", () => {
+  // Few weights a channel, with a mean: what rounding adds to them does not cancel.
+  const x = tensor(
+    "float32",
+    [32, 8, 6, 6],
+    floatsOf(normal("x", [32, 8, 6, 6])).map((v) => Math.abs(v)),
+  );
+  const test_ = tensor(
+    "float32",
+    [32, 8, 6, 6],
+    floatsOf(normal("t", [32, 8, 6, 6])).map((v) => Math.abs(v)),
+  );
+  const depthwise = net(["n", 8, 6, 6], (b, v, c) => {
+    let h = v;
+    for (let i = 0; i < 4; i++) {
+      const w = floatsOf(normal(`w${i}`, [8, 1, 3, 3], 0.3)).map((e, k) => e * (1 + Math.floor(k / 9) ** 2));
+      h = b.op("Relu", [b.op("Conv", [h, c(`w${i}`, tensor("float32", [8, 1, 3, 3], w))], { group: 8, pads: [1, 1, 1, 1] })]);
+    }
+    return b.op("Gemm", [b.op("Flatten", [b.op("GlobalAveragePool", [h])]), c("g", normal("g", [8, 4]))]);
+  });
+  const meanError = (a: ArrayLike<number>, b: ArrayLike<number>) =>
+    Math.hypot(
+      ...[0, 1, 2, 3].map((c) => Array.from({ length: a.length / 4 }, (_, i) => a[4 * i + c]! - b[4 * i + c]!).reduce((s, e) => s + e, 0)),
+    );
+
+  test.each([
+    "channel",
+    "tensor",
+  ] as const)("lowers the mean error of a depthwise net on other data, a scale by %s", async (granularity) => {
+    const p = { mode: "static", maxError: 10, granularity } as const;
+    const plain = await apply(depthwise, p, fromArrays({ x }));
+    const corrected = await apply(depthwise, { ...p, biasCorrection: true }, fromArrays({ x }));
+    const y = floatsOf(await run(depthwise, { x: test_ }));
+    const [before, after] = [floatsOf(await run(plain.model, { x: test_ })), floatsOf(await run(corrected.model, { x: test_ }))];
+    expect(meanError(after, y)).toBeLessThan(0.6 * meanError(before, y));
+    if (granularity === "tensor") expect(distance(after, y)).toBeLessThan(distance(before, y));
+    expect([...corrected.model.graph.initializers].filter((v) => v.data!.shape.length === 4).length).toBe(4);
+  });
+});
+
 describe("widths and formats", () => {
   const x = normal("x", [16, 3, 8, 8]);
   const data = fromArrays({ x });

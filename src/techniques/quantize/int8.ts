@@ -14,6 +14,7 @@ import { quantizeDynamically } from "./dynamic.ts";
 import { errorsOf, onDecidedScales, onRunningScales } from "./error.ts";
 import { asGemms, plainGemm } from "./gemm.ts";
 import { inputOf, type Layer, layersOf, leave, outputOf } from "./layers.ts";
+import { correctedBiases } from "./meanerror.ts";
 import { toOperators } from "./qoperator.ts";
 import { quantizeRecurrent, type RecurrentFound, recurrentNodes, recurrentWeights } from "./recurrent.ts";
 import { sampled, shapes } from "./sample.ts";
@@ -53,6 +54,9 @@ const params = {
     doc: "cpu: uint8 activations × int8 weights; tensorrt: int8 × int8 with zero point 0, static only",
   }),
   reduceRange: flag(false, { doc: "7-bit weights, for CPUs with AVX2 but without VNNI, whose 16-bit sums overflow" }),
+  biasCorrection: flag(false, {
+    doc: "static: what rounding shifts the mean of each channel by, measured on the data, is taken back in the biases of Conv and Gemm, one pass over 32 examples for each layer",
+  }),
   include: text("*", { doc: "only these nodes (globs on node and weight names, op:Type)" }),
   exclude: text("", { doc: "not these nodes" }),
   maxError: number(0.2, {
@@ -202,9 +206,18 @@ async function statically(
   let q = decide(partsOf(seen, widths.chains), ranges, widths);
   const errors = new Map([...q.weights].map(([l, w]) => [l, w.error]));
   for (const [l, e] of await errorsOf(model, q.weights, sampled(data, 64), context.threads, onDecidedScales(q))) errors.set(l, e);
-  const good = accepted(seen, errors, p.maxError, left);
+  let good = accepted(seen, errors, p.maxError, left);
   if (good.length < seen.length) {
     dropUnused(q.weights);
+    q = decide(partsOf(good, widths.chains), ranges, widths);
+  }
+  if (p.biasCorrection) {
+    const biases = await correctedBiases(model, q, widths.chains, sampled(data, 32), ndim, {
+      threads: context.threads,
+      progress: (step, of) => context.progress({ what: "bias correction", step, of }),
+    });
+    dropUnused(q.weights);
+    good = good.map((l) => ({ ...l, bias: biases.get(l) ?? l.bias }));
     q = decide(partsOf(good, widths.chains), ranges, widths);
   }
   const inputs = new Map(q.parts.flatMap(({ layers, affines }) => layers.map((l) => [l, affines.get(inputOf(l))!])));
