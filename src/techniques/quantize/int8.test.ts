@@ -593,6 +593,39 @@ describe("bias correction", () => {
   });
 });
 
+describe("the outputs as a whole", () => {
+  // The second layer's input has one huge element that its weights ignore: 8 bits leave nothing of the rest.
+  const huge = net(["n", 16], (b, v, c) => {
+    const one = floatsOf(normal("w", [16, 16], 0.3)).map((w, i) => (i % 16 === 0 ? 300 * w : w));
+    const two = floatsOf(normal("u", [16, 8])).map((w, i) => (i < 8 ? 0 : w));
+    const h = b.matmul(v, c("w", tensor("float32", [16, 16], one)));
+    return b.matmul(b.op("Tanh", [b.matmul(h, c("u", tensor("float32", [16, 8], two)))]), c("last", normal("last", [8, 6])));
+  });
+  const x = normal("x", [32, 16]);
+  const data = fromArrays({ x });
+
+  test("a note tells how much they change, and names layers", async () => {
+    const { notes } = await apply(huge, { maxError: 10 }, data);
+    expect(notes.at(-1)).toMatch(
+      /^the outputs change by \d+ % on 16 examples; the layers that change most by themselves are pith\/MatMul_1 \(/,
+    );
+    expect((await apply(huge, { maxError: 10 })).notes.some((l) => l.includes("outputs change"))).toBe(false);
+  });
+
+  test.each(["dynamic", "static"] as const)("maxOutputError spares the harmful layer, and no other: %s", async (mode) => {
+    const { model, notes } = await apply(huge, { mode, maxError: 10, maxOutputError: 0.05 }, data);
+    expect(notes[0]).toMatch(/^stay float for maxOutputError, by how much each alone changes the outputs: pith\/MatMul_1 \d+ %$/);
+    expect(notes[1]).toMatch(/^2 of 3 layers in int8/);
+    const error = distance(floatsOf(await run(model, { x })), floatsOf(await run(huge, { x })));
+    expect(error).toBeLessThan(0.05);
+    expect(error).toBeGreaterThan(0);
+    const loose = await apply(huge, { mode, maxError: 10, maxOutputError: 100 }, data);
+    expect(loose.notes[0]).toMatch(/^3 of 3 layers in int8/);
+    const strict = await apply(huge, { mode, maxError: 10, maxOutputError: 0 }, data);
+    expect(strict.notes.some((l) => l.startsWith("0 of 3 layers"))).toBe(true);
+  });
+});
+
 describe("widths and formats", () => {
   const x = normal("x", [16, 3, 8, 8]);
   const data = fromArrays({ x });

@@ -1,7 +1,7 @@
 /** Weights and activations in 8-bit integers. */
 import { choice, flag, int, number, optional, text, type ValuesOf } from "../../data/params.ts";
 import { cloneModel, type Model, type Node, type Value } from "../../ir/graph.ts";
-import { allNodes } from "../../ir/walk.ts";
+import { allNodes, labelOf } from "../../ir/walk.ts";
 import { Fault } from "../../tensor/fault.ts";
 import { foldValues, liftConstants } from "../../transform/fold.ts";
 import { fuse } from "../../transform/fuse.ts";
@@ -15,6 +15,7 @@ import { errorsOf, onDecidedScales, onRunningScales } from "./error.ts";
 import { asGemms, plainGemm } from "./gemm.ts";
 import { inputOf, type Layer, layersOf, leave, outputOf } from "./layers.ts";
 import { correctedBiases } from "./meanerror.ts";
+import { harmfulLayers, outputError } from "./outputerror.ts";
 import { toOperators } from "./qoperator.ts";
 import { quantizeRecurrent, type RecurrentFound, recurrentNodes, recurrentWeights } from "./recurrent.ts";
 import { sampled, shapes } from "./sample.ts";
@@ -22,7 +23,7 @@ import { saturation, saturationNote } from "./saturation.ts";
 import { type Affine, intTypes } from "./scheme.ts";
 import { decide, partsOf, quantizeStatically, valuesOf } from "./static.ts";
 import { dropFloats, dropUnused, readInitializers, type StoredWeight, storeWeights } from "./store.ts";
-import { accepted, looped, report, type Sorted, sortLayers, wayOf } from "./ways.ts";
+import { accepted, looped, percent, report, type Sorted, sortLayers, wayOf } from "./ways.ts";
 import { cautionOf, widthsOf } from "./widths.ts";
 
 const params = {
@@ -63,6 +64,12 @@ const params = {
     min: 0,
     doc: "a layer whose output would change by more stays float: relative error, measured on the data (without data that of its weights)",
   }),
+  maxOutputError: optional(
+    number(0.05, {
+      min: 0,
+      doc: "the layers that harm most stay float until the model's outputs change by no more than this on 16 examples: each is tried alone, which takes a while",
+    }),
+  ),
   smallest: int(256, {
     min: 0,
     doc: "a Gemm or MatMul with fewer weights stays float: its own nodes would take more bytes and time than 8 bits save",
@@ -79,11 +86,50 @@ export const int8 = defineTechnique({
   paper: "Jacob et al. 2018, Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference",
   params,
   neutral: { exclude: "*" },
-  needs: (p) => (p.mode === "static" ? ["calibration"] : []),
+  needs: (p) => (p.mode === "static" || p.maxOutputError !== null ? ["calibration"] : []),
   apply,
 });
 
 async function apply(model: Model, p: Int8Params, context: Context): Promise<void> {
+  const original = cloneModel(model);
+  const given = context.calibration ?? context.train;
+  const data = given && sampled(given, 16);
+  let spared = new Set<string>();
+  if (p.maxOutputError !== null && data) {
+    const quiet: Context = { ...context, note: () => {}, progress: () => {} };
+    const errorOf = async (quantized: ReadonlySet<string>) => {
+      if (quantized.size === 0) return 0;
+      const trial = cloneModel(original);
+      await quantize(trial, p, quiet, (name) => quantized.has(name));
+      return outputError(original, trial, data, context.threads);
+    };
+    const names = [...(await quantize(cloneModel(original), p, quiet, () => true)).keys()];
+    const found = await harmfulLayers(names, p.maxOutputError, errorOf, (step, of) => context.progress({ what: "sensitivity", step, of }));
+    spared = new Set(found.map((f) => f.name));
+    if (found.length)
+      context.note(
+        `stay float for maxOutputError, by how much each alone changes the outputs: ${found.map((f) => `${f.name} ${percent(f.harm)}`).join(", ")}`,
+      );
+  }
+  const errors = await quantize(model, p, context, (name) => !spared.has(name));
+  if (!data || errors.size === 0) return;
+  const error = await outputError(original, model, data, context.threads);
+  if (error <= noted && p.maxOutputError === null) return;
+  const worst = [...errors].sort(([, a], [, b]) => b - a).slice(0, 3);
+  const blame = `; the layers that change most by themselves are ${worst.map(([name, e]) => `${name} (${percent(e)})`).join(", ")}; maxOutputError would keep the most harmful ones float`;
+  context.note(`the outputs change by ${percent(error)} on ${data.length} examples${p.maxOutputError === null ? blame : ""}`);
+}
+
+/** A change of the outputs above which a note says so. */
+const noted = 0.05;
+
+/** Quantizes the layers whose names `wanted` admits. Returns the error of each layer done. */
+async function quantize(
+  model: Model,
+  p: Int8Params,
+  context: Context,
+  wanted: (name: string) => boolean,
+): Promise<ReadonlyMap<string, number>> {
   const widths = widthsOf(p);
   const selected = { include: p.include, ...(p.exclude ? { exclude: p.exclude } : {}) };
   const recurrent = () =>
@@ -93,9 +139,10 @@ async function apply(model: Model, p: Int8Params, context: Context): Promise<voi
   await foldValues(probe, recurrentWeights(probe), { threads: context.threads });
   let found = sortLayers(layersOf(probe, selected), p);
   const nothing = found.static.length + found.dynamic.length === 0;
+  const errors = new Map<string, number>();
   if (nothing && recurrentNodes(probe, p.include, p.exclude).nodes.length === 0) {
-    addRecurrent(found, recurrent());
-    return report([], found, context.note);
+    report([], addRecurrent(found, recurrent()), context.note);
+    return errors;
   }
   const caution = cautionOf(widths, p);
   if (caution) context.note(caution);
@@ -108,22 +155,37 @@ async function apply(model: Model, p: Int8Params, context: Context): Promise<voi
   found = sortLayers(layersOf(model, selected), p);
   const whole = recurrent();
   found = addRecurrent(found, whole);
+  const admitted = (l: Layer) => wanted(labelOf(l.node));
   for (const l of [...found.static, ...found.dynamic]) plainGemm(l, opsetOf(model));
-  const { done: static_, unseen } = await statically(model, found.static, p, context, found.left);
+  const work: Work = { model, p, context, left: found.left, errors };
+  const { done: static_, unseen } = await statically(work, found.static.filter(admitted));
   const rest: Layer[] = [];
   for (const l of unseen) {
     const way = wayOf(l, p, true);
     if (way === "dynamic") rest.push(l);
     else leave(found.left, way, l.node);
   }
-  const done = [...static_, ...(await dynamically(model, [...found.dynamic, ...rest], p, context, found.left))];
+  const done = [...static_, ...(await dynamically(work, [...found.dynamic.filter(admitted), ...rest]))];
   const data = context.calibration ?? context.train;
-  const lstms = await quantizeRecurrent(model, whole.nodes, data && sampled(data, 64), { ...p, threads: context.threads }, found.left);
+  const nodes = whole.nodes.filter((n) => wanted(labelOf(n)));
+  const lstms = await quantizeRecurrent(model, nodes, data && sampled(data, 64), { ...p, threads: context.threads }, found.left);
+  for (const [n, e] of lstms) errors.set(labelOf(n), e);
   dropFloats(done, before, context.note);
   if (p.format === "qoperator") for (const line of toOperators(model)) context.note(line);
   if ([...allNodes(model.graph)].some((n) => n.domain === "com.microsoft") && !model.opsets.has("com.microsoft"))
     model.opsets.set("com.microsoft", 1);
-  report([...done.map((l) => l.op), ...lstms.map(() => "LSTM")], found, context.note);
+  report([...done.map((l) => l.op), ...[...lstms].map(() => "LSTM")], found, context.note);
+  return errors;
+}
+
+/** What a way to integers works on. */
+interface Work {
+  readonly model: Model;
+  readonly p: Int8Params;
+  readonly context: Context;
+  readonly left: Map<string, string[]>;
+  /** Filled with the error of each layer that is quantized. */
+  readonly errors: Map<string, number>;
 }
 
 /** Counts recurrent nodes among the layers, and leaves those that have no kernel. */
@@ -155,13 +217,7 @@ function raise(model: Model, p: Int8Params, note: (line: string) => void): void 
 
 const opsetOf = (model: Model) => model.opsets.get("") ?? 1;
 
-async function dynamically(
-  model: Model,
-  layers: readonly Layer[],
-  p: Int8Params,
-  context: Context,
-  left: Map<string, string[]>,
-): Promise<readonly Layer[]> {
+async function dynamically({ model, p, context, left, errors: all }: Work, layers: readonly Layer[]): Promise<readonly Layer[]> {
   if (layers.length === 0) return [];
   const stored = storeWeights(layers, { ...widthsOf(p), oneZero: true });
   const errors = new Map([...stored].map(([l, w]) => [l, w.error]));
@@ -170,7 +226,7 @@ async function dynamically(
   if (data && visible.size) {
     for (const [l, e] of await errorsOf(model, visible, sampled(data, 64), context.threads, onRunningScales)) errors.set(l, e);
   }
-  const good = accepted(layers, errors, p.maxError, left);
+  const good = accepted(layers, errors, p.maxError, left, all);
   const kept = new Set(good);
   await warnOfClipping(model, new Map([...visible].filter(([l]) => kept.has(l))), () => null, p, context);
   quantizeDynamically(good, stored, opsetOf(model));
@@ -180,11 +236,8 @@ async function dynamically(
 
 /** The layers done, and those that could not be because they never ran on the data. */
 async function statically(
-  model: Model,
+  { model, p, context, left, errors: all }: Work,
   found: readonly Layer[],
-  p: Int8Params,
-  context: Context,
-  left: Map<string, string[]>,
 ): Promise<{ readonly done: readonly Layer[]; readonly unseen: readonly Layer[] }> {
   if (found.length === 0) return { done: [], unseen: [] };
   const data = (context.calibration ?? context.train)!;
@@ -206,7 +259,7 @@ async function statically(
   let q = decide(partsOf(seen, widths.chains), ranges, widths);
   const errors = new Map([...q.weights].map(([l, w]) => [l, w.error]));
   for (const [l, e] of await errorsOf(model, q.weights, sampled(data, 64), context.threads, onDecidedScales(q))) errors.set(l, e);
-  let good = accepted(seen, errors, p.maxError, left);
+  let good = accepted(seen, errors, p.maxError, left, all);
   if (good.length < seen.length) {
     dropUnused(q.weights);
     q = decide(partsOf(good, widths.chains), ranges, widths);

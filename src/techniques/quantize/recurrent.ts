@@ -48,7 +48,7 @@ export function recurrentNodes(model: Model, include: Selector, exclude: Selecto
 
 /**
  * Replaces LSTMs by DynamicQuantizeLSTM: W and R in int8, inputs and states rounded to uint8 at each step. Those whose outputs would
- * change by more than `maxError` on the data stay, with a reason. Returns those done.
+ * change by more than `maxError` on the data stay, with a reason. Returns those done, with that change.
  */
 export async function quantizeRecurrent(
   model: Model,
@@ -56,16 +56,16 @@ export async function quantizeRecurrent(
   data: Dataset | null,
   o: RecurrentOptions,
   left: Map<string, string[]>,
-): Promise<Node[]> {
-  if (nodes.length === 0) return [];
+): Promise<Map<Node, number>> {
+  const done = new Map<Node, number>();
+  if (nodes.length === 0) return done;
   const errors = data ? await errorsOf(model, nodes, data, o) : new Map<Node, number>();
-  const done: Node[] = [];
   const options = contribOptions(o, o.maxError);
   for (const n of nodes) {
     const e = errors.get(n) ?? 0;
     const why = e > o.maxError ? `8 bits would change its output by ${Number((100 * e).toPrecision(2))} %` : contribNode(n, options);
     if (why) leave(left, why, n);
-    else done.push(n);
+    else done.set(n, e);
   }
   for (const { codes, scale, zeroPoint } of options.have.values())
     for (const v of [codes, scale, zeroPoint]) if (v.uses.size === 0) v.graph.removeInitializer(v);

@@ -1,5 +1,6 @@
 /** Which way each layer goes to integers, which layers stay float, and why. */
 import type { Graph } from "../../ir/graph.ts";
+import { labelOf } from "../../ir/walk.ts";
 import { sizeOf } from "../../tensor/dtype.ts";
 import { type Found, type Layer, leave } from "./layers.ts";
 
@@ -53,16 +54,20 @@ export function looped(graph: Graph): boolean {
   return holder.opType !== "If" || holder.domain !== "" || looped(parent);
 }
 
-/** The layers whose error is small enough; the others are left, and named. */
+/** The layers whose error is small enough; the others are left, and named. `kept` gets the errors of the former. */
 export function accepted(
   layers: readonly Layer[],
   errors: ReadonlyMap<Layer, number>,
   maxError: number,
   left: Map<string, string[]>,
+  kept: Map<string, number>,
 ): Layer[] {
   return layers.filter((l) => {
     const e = errors.get(l)!;
-    if (e <= maxError) return true;
+    if (e <= maxError) {
+      kept.set(labelOf(l.node), e);
+      return true;
+    }
     leave(left, `8 bits would change its output by ${percent(e)} (more than ${percent(maxError)})`, l.node);
     return false;
   });
