@@ -126,7 +126,7 @@ export function formsOf(model: Model): Forms {
       // The runtime (1.30) fuses DequantizeLinear and MatMul (not across a Transpose) wrongly in 2 bits where the outputs are no multiple of
       // four, and fails to load where the codes lie outside of the subgraph.
       const awkward = !perChannel && ((bits === 2 && rows % 4 !== 0) || layer.weight.graph !== node.graph);
-      const turn = (stored || awkward) && layer.axis === 0;
+      const turn = (stored || awkward) && layer.axis === 0 && layer.shape.length === 2;
       const as: Arrangement = turn ? { shape: [rows, columns], axis: 1, layout: { outer: rows, inner: 1 } } : layer;
       const form = `dq ${as.axis} ${as.shape}`;
       const { graph } = node;

@@ -35,6 +35,8 @@ const sums: Observer<Float64Array<ArrayBuffer>> = {
 /** Why a layer's inputs cannot be gathered as rows of its matrix; null: they can. */
 export function unseen(l: WeightLayer): string | null {
   if (l.op === "Gather") return "a table has no inputs";
+  if (l.op === "ConvTranspose") return "a transposed Conv has no rows of inputs";
+  if (l.op === "LSTM" || l.op === "GRU" || l.op === "RNN") return "a recurrent layer's own states are inputs too";
   if (l.op === "MatMul" && l.shape.length > 2) return "a batch of matrices has an input each";
   if (l.op === "Gemm" && l.node.int("transA")) return "its input is read transposed";
   if (l.op === "Conv" && (l.node.int("group") ?? 1) !== 1) return "the groups of a Conv have an input each";

@@ -1,22 +1,25 @@
-/** The layers whose weights can be stored in blocks: MatMul, Gemm, Conv, and the tables that Gather reads. */
+/** The layers whose weights can be stored in blocks: MatMul, Gemm, Conv, ConvTranspose, LSTM, GRU, RNN, and the tables that Gather reads. */
 import type { Model, Node, Value } from "../../ir/graph.ts";
 import { matcher, namesOf, type Selector } from "../../ir/select.ts";
 import { allNodes } from "../../ir/walk.ts";
-import { type DType, sizeOf } from "../../tensor/dtype.ts";
+import { type DType, isFloat, sizeOf } from "../../tensor/dtype.ts";
 import { reshape, type Tensor } from "../../tensor/tensor.ts";
 import { transposed, type WeightUse, weightSeenBy, weightsOf } from "../../transform/weights.ts";
 import { leave } from "./layers.ts";
 import type { WeightMatrix } from "./matrix.ts";
 import type { Layout } from "./packing.ts";
 
+const recurrent = ["LSTM", "GRU", "RNN"] as const;
+const ops = ["MatMul", "Gemm", "Conv", "ConvTranspose", "Gather", ...recurrent] as const;
+
 export interface WeightLayer {
   readonly node: Node;
-  readonly op: "MatMul" | "Gemm" | "Conv" | "Gather";
+  readonly op: (typeof ops)[number];
   /** The stored weight, and how the node sees it. */
   readonly weight: Value;
   readonly use: WeightUse;
   readonly matrix: WeightMatrix;
-  /** What the node sees; the inputs run along `axis` (of a Conv along all axes from 1), the outputs along the first or the last. */
+  /** What the node sees; the inputs run along `axis` (of a Conv along all axes from 1), the outputs along the others. */
   readonly shape: readonly number[];
   readonly axis: number;
   readonly layout: Layout;
@@ -47,14 +50,25 @@ export function weightLayers(model: Model, options: { include?: Selector; exclud
   const include = options.include ? matcher(options.include) : () => true;
   const exclude = options.exclude ? matcher(options.exclude) : () => false;
   for (const node of allNodes(model.graph)) {
-    const table = node.opType === "Gather" && node.domain === "" ? node.inputs[0] : null;
-    if (!table?.data || !["float32", "float16"].includes(table.data.dtype) || table.data.shape.length !== 2) continue;
-    const axis = node.int("axis") ?? 0;
-    const names = [...namesOf(node), table.name];
-    if ((axis === 0 || axis === -2) && include(names, node.opType) && !exclude(names, node.opType))
-      add(table, { node, input: 0, through: [] });
+    if (node.domain !== "" || (node.opType !== "Gather" && !isRecurrent(node.opType))) continue;
+    for (const input of node.opType === "Gather" ? [0] : [1, 2]) {
+      const value = node.inputs[input];
+      const names = [...namesOf(node), ...(value ? [value.name] : [])];
+      if (!include(names, node.opType) || exclude(names, node.opType)) continue;
+      if (value?.data && isFloat(value.data.dtype)) {
+        if (node.opType !== "Gather" || isTable(node, value.data)) add(value, { node, input, through: [] });
+      } else if (node.opType !== "Gather") leave(left, "its weights are computed at run time", node);
+    }
   }
   return { layers, left };
+}
+
+const isRecurrent = (op: string) => (recurrent as readonly string[]).includes(op);
+
+/** Whether a Gather takes whole rows of it. */
+function isTable(node: Node, { dtype, shape }: Tensor): boolean {
+  const axis = node.int("axis") ?? 0;
+  return (dtype === "float32" || dtype === "float16") && shape.length === 2 && (axis === 0 || axis === -2);
 }
 
 const keyOf = (value: Value, turned: boolean) => `${value.graph.name}|${value.name}|${turned ? "columns" : "rows"}`;
@@ -62,12 +76,11 @@ const keyOf = (value: Value, turned: boolean) => `${value.graph.name}|${value.na
 function layerOf(weight: Value, use: WeightUse): WeightLayer | string {
   const { node } = use;
   const op = node.opType as WeightLayer["op"];
-  if (node.domain !== "" || !["MatMul", "Gemm", "Conv", "Gather"].includes(op))
-    return `${node.domain ? `${node.domain}.` : ""}${op} has no form with weights in blocks`;
+  if (node.domain !== "" || !ops.includes(op)) return `${node.domain ? `${node.domain}.` : ""}${op} has no form with weights in blocks`;
   const odd = transposed(use);
   const stored = weight.data!;
   // A matrix seen plainly or transposed is read from where it lies; anything else is first computed.
-  const plain = stored.shape.length === 2 && odd !== null && op !== "Conv";
+  const plain = stored.shape.length === 2 && odd !== null && op !== "Conv" && op !== "ConvTranspose" && !isRecurrent(op);
   const t: Tensor | null = plain
     ? { ...stored, shape: odd ? [stored.shape[1]!, stored.shape[0]!] : stored.shape }
     : use.through.length
@@ -86,6 +99,26 @@ function layerOf(weight: Value, use: WeightUse): WeightLayer | string {
     const columns = sizeOf(shape) / rows;
     const matrix = { tensor: reshape(t, [rows, columns]), turned: false, rows, columns };
     return { ...known, axis: 1, matrix, layout: { outer: rows, inner: 1 }, alpha: 1, key: seen + keyOf(weight, false) };
+  }
+  if (op === "ConvTranspose") {
+    const columns = shape[0]!;
+    const rows = sizeOf(shape) / columns;
+    const matrix = { tensor: reshape(t, [columns, rows]), turned: true, rows, columns };
+    return { ...known, axis: 0, matrix, layout: { outer: 1, inner: rows }, alpha: 1, key: `${seen}${keyOf(weight, true)}|transposed` };
+  }
+  if (isRecurrent(op)) {
+    // [directions, gates, inputs].
+    const columns = shape.at(-1)!;
+    const rows = sizeOf(shape) / columns;
+    const matrix = { tensor: reshape(t, [rows, columns]), turned: false, rows, columns };
+    return {
+      ...known,
+      axis: shape.length - 1,
+      matrix,
+      layout: { outer: rows, inner: 1 },
+      alpha: 1,
+      key: `${keyOf(weight, false)}|recurrent`,
+    };
   }
   if (shape.length > 2) {
     if (op !== "MatMul") return `its weight has ${shape.length} dimensions`;

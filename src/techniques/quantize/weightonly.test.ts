@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { fromArrays } from "../../data/dataset.ts";
+import { fromArrays, fromFeeds } from "../../data/dataset.ts";
 import { cloneModel, float, Graph, type Model, newModel, type Value } from "../../ir/graph.ts";
 import { allGraphs, allNodes, constantOf } from "../../ir/walk.ts";
 import { load, save } from "../../onnx/file.ts";
@@ -491,4 +491,56 @@ test("names are those of the runtime's own quantizer; the same input gives the s
   });
   const again = (await apply(model, { symmetric: false, accuracyLevel: 4 })).result;
   expect(Buffer.from(writeModel(again)).equals(Buffer.from(writeModel(result)))).toBe(true);
+});
+
+describe("ConvTranspose, LSTM and GRU through DequantizeLinear", () => {
+  test.each([
+    ["int4", 16, true],
+    ["int8", 0, true],
+    ["int2", 16, false],
+  ] as const)("ConvTranspose in %s, blocks of %i", async (type, blockSize, symmetric) => {
+    const shape = [20, 3, 2, 2];
+    const w = normal(shape, 3);
+    const model = (v: Tensor) => modelOf((b, x) => b.op("ConvTranspose", [x, b.constant(v, "w")], { group: 2 }), [1, 20, 4, 4]);
+    const values = transposed(numbersOf(w) as Float32Array, 20, 12);
+    const expected = transposed(rounded(values, 12, 20, type, blockSize || 20, symmetric), 12, 20);
+    const { result } = await apply(model(w), { type, blockSize, symmetric });
+    const x = normal([1, 20, 4, 4], 1);
+    close(await run(result, x), await run(model(tensor("float32", shape, expected)), x));
+    expect(ops(result)).toEqual(["ConvTranspose", "DequantizeLinear"]);
+  });
+
+  test.each(
+    (["LSTM", "GRU"] as const).flatMap((op) =>
+      (["int4", "int8", "binary"] as const).flatMap((type) => [16, 0].map((blockSize) => ({ op, type, blockSize }))),
+    ),
+  )("%j: both weights, measured by the states where those are all it gives", async ({ op, type, blockSize }) => {
+    const gates = op === "LSTM" ? 4 : 3;
+    const [wide, hidden] = [24, 20];
+    const model = (map: (w: Tensor) => Tensor) =>
+      modelOf(
+        (b, x) => {
+          const w = b.constant(map(normal([2, gates * hidden, wide], 4, 0.3)), "W");
+          const r = b.constant(map(normal([2, gates * hidden, hidden], 5, 0.3)), "R");
+          const attrs = { hidden_size: hidden, direction: "bidirectional" };
+          return b.graph.append(op, [x, w, r], { attrs, outputs: ["", "states"] }).outputs[1]!;
+        },
+        [5, 2, wide],
+      );
+    const calibration = fromFeeds([1, 2].map((seed) => ({ x: normal([5, 2, wide], seed) })));
+    const { result, notes } = await apply(
+      model((w) => w),
+      { type, blockSize },
+      { calibration },
+    );
+    const x = normal([5, 2, wide], 1);
+    const back = (w: Tensor) => {
+      const columns = w.shape[2]!;
+      const values = rounded(numbersOf(w) as Float32Array, 2 * gates * hidden, columns, type, blockSize || columns);
+      return tensor("float32", w.shape, values);
+    };
+    close(await run(result, x), await run(model(back), x));
+    expect(ops(result)).toEqual(["DequantizeLinear", "DequantizeLinear", op].sort());
+    expect(notes.join()).toMatch(`2 of 2 weights in ${type} (2 ${op})`);
+  });
 });

@@ -64,7 +64,7 @@ type Values = ValuesOf<typeof params>;
 export const weightOnly = defineTechnique({
   technique: "weightOnly",
   family: "quantize",
-  doc: "Stores the weights of MatMul, Gemm, Conv and embeddings in 8, 4, 3, 2 or 1 bits with a scale for each block, and computes in floats.",
+  doc: "Stores the weights of MatMul, Gemm, Conv, LSTM, GRU and embeddings in 8, 4, 3, 2 or 1 bits with a scale for each block, and computes in floats.",
   paper:
     "Frantar et al. 2022 (GPTQ); Lin et al. 2023 (AWQ); Badri, Shaji 2023 (HQQ); Nagel et al. 2020 (AdaRound); Dettmers et al. 2023, QLoRA (NF4, blocks); Rastegari et al. 2016 (binary); Li et al. 2016 (ternary); ONNX Runtime's MatMulNBits",
   params,
@@ -173,7 +173,7 @@ function plan(model: Model, p: Values, selected: { include: string; exclude?: st
 
 function formOf(l: WeightLayer, p: Values): Form | string {
   if (sizeOf(l.shape) < p.smallest) return `fewer than ${p.smallest} weights (smallest)`;
-  if (l.op === "Conv" && !p.conv) return "conv=false";
+  if ((l.op === "Conv" || l.op === "ConvTranspose") && !p.conv) return "conv=false";
   const matrix = l.op !== "Conv" && l.shape.length === 2;
   if (isFloat4(p)) return matrix ? "bnb4" : `MatMulBnb4 takes matrices only, and ${p.type} has no other form`;
   if (matrix && p.format !== "dq" && sizeOfBlock(p) !== 0) return "nbits";
@@ -300,12 +300,14 @@ async function errorsOf(
   const forms = formsOf(probe);
   const pairs: { of: WeightLayer; got: Value; wanted: Value }[] = [];
   for (const [l, form] of planned.forms) {
-    const out = l.node.outputs[0]!;
+    // A recurrent layer may give its last states alone.
+    const at = l.node.outputs.findIndex((o) => o !== null);
     if (l.node.graph.parent || l.op === "Gather") continue;
-    const wanted = map.get(out)!;
+    const wanted = map.get(l.node.outputs[at]!)!;
     const twin = wanted.producer!;
-    const copy = probe.graph.append(twin.opType, twin.inputs, { name: twin.name, attrs: Object.fromEntries(twin.attrs) });
-    const got = copy.outputs[0]!;
+    const outputs = twin.outputs.map((o) => o?.name ?? "");
+    const copy = probe.graph.append(twin.opType, twin.inputs, { name: twin.name, attrs: Object.fromEntries(twin.attrs), outputs });
+    const got = copy.outputs[at]!;
     write(forms, { ...l, node: copy, weight: map.get(l.weight)! }, form, stored.get(l.key)!, p, new Set());
     pairs.push({ of: l, got, wanted });
   }
@@ -317,8 +319,7 @@ function report({ all, left }: Planned, done: ReadonlySet<WeightLayer>, p: Value
   const ops = new Map<string, number>();
   for (const l of done) ops.set(l.op, (ops.get(l.op) ?? 0) + 1);
   const what = [...ops].map(([op, n]) => `${n} ${op}`).join(", ");
-  if (all === 0 && left.size === 0)
-    note("no MatMul, Gemm or Conv with constant float weights among the nodes selected; nothing was changed");
+  if (all === 0 && left.size === 0) note("no layer with constant float weights among the nodes selected; nothing was changed");
   else note(`${done.size} of ${all} weights in ${p.type}${what ? ` (${what})` : "; nothing was changed"}`);
   for (const [why, names] of left) note(`stay float: ${listed(names)}: ${why}`);
 }
