@@ -39,7 +39,7 @@ const params = {
   outOfRange: choice(["keep", "clamp"], {
     doc: "nodes whose constants 16 bits cannot hold stay float32, or the constants become the nearest number there is",
   }),
-  scan: int(512, { min: 0, doc: "examples on which every value's magnitude is looked at first, where there are data; 0: none" }),
+  scan: int(256, { min: 0, doc: "examples on which every value's magnitude is looked at first, where there are data; 0: none" }),
 } as const;
 
 type HalfParams = ValuesOf<typeof params>;
@@ -99,7 +99,7 @@ async function apply(model: Model, p: HalfParams, context: Context): Promise<voi
       [...v.uses].every((u) => "node" in u && !unwanted(u.node) && !integer.test(u.node.opType)),
   });
   report(model, { nodes, sites, forced, changed, found, dropped, computes, to }, context.note);
-  if (data && changed.size) await verify(before, model, sampled(data, p.scan || 64), context);
+  if (data && changed.size) await verify(before, model, sampled(data, 64), context);
 }
 
 /** Ops that want their scales as they are, so that the runtime sees what it fuses. */
