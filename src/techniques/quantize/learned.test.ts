@@ -121,6 +121,17 @@ test("moments are those of the rows a layer multiplies, a Conv's patches too", a
   }
 });
 
+test("AWQ divides what it multiplied weights by, also the input of a graph", async () => {
+  const model = dense();
+  const step = weightOnly({ algorithm: "awq", type: "int4", smallest: 0, maxError: 1e9, blockSize: 16 });
+  const { model: result, run } = await compress(model, [step], { measure: null, threads: 1, calibration: data });
+  expect(run.steps[0]!.notes.join()).toMatch(/awq: the inputs of [123] of 3 groups of layers rescaled, [123] of them by a Mul/);
+  const [x] = result.graph.inputs;
+  const readers = [...x!.uses].map((u) => ("node" in u ? u.node.opType : ""));
+  expect(readers).toContain("Mul");
+  expect(readers).not.toContain("MatMulNBits");
+});
+
 test("what is left to rounding to nearest is said", async () => {
   const model = modelOf((b, x) => {
     const table = b.graph.initializer("w", normal([4, 10, 16], 5, 0.3));

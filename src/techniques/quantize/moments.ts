@@ -44,7 +44,7 @@ export function unseen(l: WeightLayer): string | null {
 }
 
 /**
- * Goes over the data in as many passes as keep the Hessians below 1 GB together, and hands the moments of each layer to `use`; null where
+ * Goes over the data in as many passes as keep the Hessians below 1 GB together, and hands the moments of each layer to `use` (which may rescale the model); null where
  * no row was seen. Layers of one input share them. Conv inputs are cut into patches. At most as many examples as give 16384 rows, at least 128.
  */
 export async function withMoments(
@@ -123,8 +123,10 @@ async function gather(
   const copies = new Map<Value, Value>();
   const probe = cloneModel(model, copies);
   const watched = new Map<string, Value>();
-  for (const l of layers) {
-    const key = inputKey(l);
+  // Now: `use` may change the model.
+  const keys = layers.map(inputKey);
+  for (const [i, l] of layers.entries()) {
+    const key = keys[i]!;
     if (watched.has(key)) continue;
     const node = copies.get(l.node.outputs[0]!)!.producer!;
     const b = new Build(node.graph, probe.opsets.get("") ?? 1, "moments");
@@ -136,8 +138,8 @@ async function gather(
     watched.set(key, b.op("Concat", [gram, abs, b.expand(b.reshape(n, [1, 1]), [1, columns])], { axis: 0 }));
   }
   const seen = await observe(probe, watched.values(), data, sums, { threads });
-  for (const l of layers) {
-    const s = seen.get(watched.get(inputKey(l))!);
+  for (const [i, l] of layers.entries()) {
+    const s = seen.get(watched.get(keys[i]!)!);
     const k = l.matrix.columns;
     const n = s?.[k * k + k] ?? 0;
     use(

@@ -8,6 +8,7 @@ import { upgrade } from "../../transform/upgrade.ts";
 import { raiseIrVersion } from "../../transform/weights.ts";
 import { type Context, defineTechnique } from "../technique.ts";
 import { formsOf } from "./blockforms.ts";
+import { rescaleForAwq } from "./activationaware.ts";
 import type { BlockScheme } from "./blocks.ts";
 import { relativeErrors } from "./error.ts";
 import { decodeFloats, encodeFloats, type FloatBlocks } from "./floatcodes.ts";
@@ -96,6 +97,12 @@ async function apply(model: Model, p: Values, context: Context): Promise<void> {
   const refused = raise(model, [...first.forms], p, context.note);
   raiseIrVersion(model, 4);
   liftConstants(model);
+  if (p.algorithm === "awq") {
+    const data = (context.calibration ?? context.train)!;
+    const schemeFor = (l: WeightLayer) => schemeOf(l.matrix.columns, p);
+    const layers = [...plan(model, p, selected, refused).forms.keys()];
+    await rescaleForAwq(model, layers, { data, threads: context.threads, schemeOf: schemeFor, note: context.note });
+  }
   const before = readInitializers(model);
   const planned = plan(model, p, selected, refused);
   const groups = new Map<string, WeightLayer[]>();
