@@ -31,7 +31,7 @@ export async function rescaleForAwq(model: Model, layers: readonly WeightLayer[]
   const first = new Map([...inputs].map(([x, [l]]) => [l!, x]));
   const counts = { source: 0, mul: 0 };
   await withMoments(model, [...first.keys()], o.data, o.threads, (l, moments) => {
-    if (!moments || !moments.hessian.every(Number.isFinite)) return;
+    if (!moments?.hessian.every(Number.isFinite)) return;
     const x = first.get(l)!;
     const together = inputs.get(x)!;
     const { columns } = l.matrix;
