@@ -4,7 +4,7 @@ import { type Graph, type Model, type Node, produce, type Value } from "../../ir
 import { matcher, namesOf } from "../../ir/select.ts";
 import { allNodes, labelOf } from "../../ir/walk.ts";
 import { floatsOf, type Tensor, tensor, wrap } from "../../tensor/tensor.ts";
-import { liftConstants } from "../../transform/fold.ts";
+import { foldValues, liftConstants } from "../../transform/fold.ts";
 import { upgrade } from "../../transform/upgrade.ts";
 import { raiseIrVersion } from "../../transform/weights.ts";
 import { type Context, defineTechnique } from "../technique.ts";
@@ -12,6 +12,7 @@ import { type CodesOptions, codesOf } from "./codes.ts";
 import { type Coded, contribNode } from "./contrib.ts";
 import { plainGemm } from "./gemm.ts";
 import { inputOf, type Layer, layersOf, leave, outputOf, weightKey, weightOf } from "./layers.ts";
+import { recurrentWeights } from "./recurrent.ts";
 import { dropFloats, readInitializers } from "./store.ts";
 
 const params = {
@@ -67,6 +68,8 @@ async function apply(model: Model, p: Values, context: Context): Promise<void> {
   if (opset < needed) upgrade(model, needed);
   raiseIrVersion(model, 4);
   if (contrib.length && !model.opsets.has("com.microsoft")) model.opsets.set("com.microsoft", 1);
+  // Exporters reorder the gates at run time, in front of their LSTM.
+  if (contrib.some((n) => n.opType === "LSTM")) await foldValues(model, recurrentWeights(model), { threads: context.threads });
   const before = readInitializers(model);
   const store = storing(p);
   const done: Layer[] = [];
