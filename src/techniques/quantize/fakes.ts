@@ -58,6 +58,9 @@ export interface Fakes {
   readonly biases: readonly FakeBias[];
 }
 
+/** A value of which calibration saw no element. */
+const nothing: Histogram = { min: 0, max: 0, n: 0, counts: new Float64Array(0), start: 0, exponent: 0 };
+
 /** Every trained scale and every setting among a model's fakes, by initializer. */
 export function namesOf(f: Fakes): { readonly learned: string[]; readonly settings: string[] } {
   const steps = [...new Set([...f.inputs, ...f.weights].map((s) => s.step))];
@@ -66,17 +69,20 @@ export function namesOf(f: Fakes): { readonly learned: string[]; readonly settin
 
 /**
  * The bits of every value of a plan: what the layers that read it want, the most of them, looked for through ops that share its scale; 8
- * where an Add, Mul, Concat or pooling reads it (sums of branches stay exact, as in the papers).
+ * where an Add, Mul, Concat or pooling reads it (sums of branches stay exact, as in the papers), or whoever reads floats where it is whole.
  */
 export function bitsOf(plan: Plan, widths: ReadonlyMap<Layer, Width>): Map<Value, number> {
   const byNode = new Map([...widths].map(([l, w]) => [l.node, w.input]));
   const bits = new Map<Value, number>();
   for (const [v, root] of plan.values) {
-    for (const u of plan.readers(v)) {
+    const readers = plan.readers(v);
+    const most = (n: number) => bits.set(root, Math.max(bits.get(root) ?? 0, n));
+    if (plan.whole.has(v) && readers.length < v.uses.size) most(8);
+    for (const u of readers) {
       if (!("node" in u)) continue;
       const end = byNode.has(u.node) ? null : tailOf(u.node.outputs[0]!).value;
       const shares = end !== null && plan.values.get(end) === root;
-      if (!shares) bits.set(root, Math.max(bits.get(root) ?? 0, byNode.get(u.node) ?? 8));
+      if (!shares) most(byNode.get(u.node) ?? 8);
     }
   }
   return new Map([...plan.values].map(([v, root]) => [v, bits.get(root) ?? 8]));
@@ -103,7 +109,7 @@ export function insertFakes(
     const key = `${root.name}/${width}`;
     const known = steps.get(key);
     if (known) return known;
-    const h = seen.get(root)!;
+    const h = seen.get(root) ?? nothing;
     const tail = plan!.whole.get(root) ?? { min: -Infinity, max: Infinity };
     const [min, max] = [Math.max(Math.min(h.min, 0), tail.min), Math.min(Math.max(h.max, 0), tail.max)];
     const span = inputSpan(h.n ? min : 0, h.n ? max : 0, width, o.symmetric);

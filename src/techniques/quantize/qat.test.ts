@@ -5,7 +5,6 @@ import { cloneModel, type Model, newModel } from "../../ir/graph.ts";
 import { stored } from "../../ir/walk.ts";
 import { mlp } from "../../nets/mlp.ts";
 import { net } from "../../nets/net.ts";
-import { resnet20 } from "../../nets/resnet20.ts";
 import { Build } from "../../ops/build.ts";
 import { compress } from "../../recipe/compress.ts";
 import { observe } from "../../runtime/observe.ts";
@@ -21,7 +20,7 @@ import { grad } from "../../transform/grad.ts";
 import { upgrade } from "../../transform/upgrade.ts";
 import { magnitude } from "../prune/magnitude.ts";
 import { planChain } from "./chain.ts";
-import { insertFakes, namesOf } from "./fakes.ts";
+import { bitsOf, insertFakes, namesOf } from "./fakes.ts";
 import { layersOf } from "./layers.ts";
 import { fakeQuantize, inputSpan, leastError, stepOf, weightSpan } from "./lsq.ts";
 import { qat } from "./qat.ts";
@@ -269,12 +268,19 @@ test("training wins back what rounding to 2 bits costs: on labels, and on the or
   expect(await loss(await run({ epochs: 8 }, true))).toBeLessThan(await loss(await run({ epochs: 0 }, true)));
 });
 
-test("residual sums keep 8 bits where the layers have 4", async () => {
-  const model = resnet20({ seed: 1 });
-  const shape = model.graph.inputs[0]!.type!.shape!.slice(1) as number[];
-  const data = examples(8, shape, 10);
-  const { run } = await compress(model, [qat({ weightBits: 4, activationBits: 4, epochs: 0 })], { calibration: data, measure: null });
-  expect(run.steps[0]!.notes.join()).toContain("4-bit weights, 4-bit inputs");
+test("sums of branches, and what is read as floats too, keep 8 bits where the layers have 4", () => {
+  const bits = (floats: string | null) => {
+    const model = cnn();
+    const { graph } = model;
+    const read = [...graph.nodes].find((n) => n.name === floats)?.outputs[0];
+    if (read) graph.addOutput(Build.of(model).op("Sigmoid", [read]));
+    const { layers } = layersOf(model);
+    const widths = bitsOf(planChain(graph, layers, true), new Map(layers.map((l) => [l, { weight: 4, input: 4 }])));
+    return Object.fromEntries([...widths].map(([v, b]) => [v.producer?.name ?? v.name, b]));
+  };
+  const alone = { x: 4, relu1: 8, conv2: 8, sum: 4, pool: 4, flat: 4, relu3: 4 };
+  expect(bits(null)).toEqual(alone);
+  expect(bits("relu3")).toEqual({ ...alone, relu3: 8 });
 });
 
 test("what was pruned before stays pruned", async () => {
