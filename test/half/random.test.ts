@@ -142,7 +142,7 @@ describe("drawn graphs", () => {
         if (n.opType !== "Cast" || types.get(n.outputs[0]!) === "float64" || types.get(n.inputs[0]!) === "float64") continue;
         const [from, to] = [types.get(n.inputs[0]!)!, types.get(n.outputs[0]!)!];
         const isOutput = [...n.outputs[0]!.uses].some((u) => "graph" in u);
-        expect(from === to && !isOutput, `${n.name} casts ${from} to itself`).toBe(false);
+        expect(from === "float16" && to === from && !isOutput, `${n.name} casts ${from} to itself`).toBe(false);
         const before = n.inputs[0]!.producer;
         const back = before?.opType === "Cast" && types.get(before.inputs[0]!) === "float16" && from === "float32";
         expect(back, `${n.name} casts on what ${before?.name} widened`).toBe(false);

@@ -143,6 +143,19 @@ describe("what a converter gets wrong", () => {
     });
   });
 
+  test("Casts that have nothing to do with it stay, under their names", async () => {
+    const m = graph([2, 16], (g, x) => {
+      const wide = one(g, "Cast", [x], { name: "widen", attrs: { to: 11 } });
+      return [
+        one(g, "Celu", [
+          one(g, "Cast", [one(g, "Cast", [wide], { name: "narrow", attrs: { to: 1 } })], { name: "idle", attrs: { to: 1 } }),
+        ]),
+      ];
+    });
+    const { model } = await convert(m);
+    expect(ops(model, "Cast").map((n) => n.name)).toEqual(["widen", "narrow", "idle"]);
+  });
+
   test("Max and Min between a half value, a float32 one and a constant", async () => {
     const m = graph([2, 16], (g, x) => {
       const h = dense(g, x, "w");

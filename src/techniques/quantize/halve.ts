@@ -114,11 +114,10 @@ export function tensorAttribute(node: Node): Tensor {
   return a?.type === "tensor" ? a.value : tensor("float32", [1], [0]);
 }
 
-/** Casts between equal types go, one behind another that loses nothing reads what that one does, and two of one value become one. */
+/** Casts from 16 bits alone, and to them: those between equal types go, one behind another that loses nothing reads what that one does, and two of one value become one. */
 function dropNeedless(graph: Graph, model: Model, half: Half): void {
   const types = elementTypes(model);
-  const wide = (from: string | null | undefined, to: string | null | undefined) =>
-    (from === "float16" || from === "bfloat16" || from === "float32") && (to === "float32" || to === "float64") && from !== to;
+  const wide = (from: string | null | undefined, to: string | null | undefined) => from === half && (to === "float32" || to === "float64");
   for (const n of graph.nodes) {
     if (n.opType !== "Cast" || n.domain !== "") continue;
     const before = n.inputs[0]?.producer;
@@ -129,7 +128,7 @@ function dropNeedless(graph: Graph, model: Model, half: Half): void {
     if (n.opType !== "Cast" || n.domain !== "") continue;
     const [x, y] = [n.inputs[0]!, n.outputs[0]!];
     const isOutput = [...y.uses].some((u) => "graph" in u);
-    if (types.get(x) !== types.get(y) || isOutput) continue;
+    if (types.get(x) !== half || types.get(y) !== half || isOutput) continue;
     y.replaceUses(x);
     graph.remove(n);
   }
