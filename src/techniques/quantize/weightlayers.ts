@@ -63,6 +63,17 @@ export function weightLayers(model: Model, options: { include?: Selector; exclud
   return { layers, left };
 }
 
+/** What the selected recurrent layers read as weights and is no constant: exporters often reorder the gates at run time. */
+export function computedWeights(model: Model, options: { include?: Selector; exclude?: Selector } = {}): Value[] {
+  const include = options.include ? matcher(options.include) : () => true;
+  const exclude = options.exclude ? matcher(options.exclude) : () => false;
+  return [...allNodes(model.graph)].flatMap((n) => {
+    if (n.domain !== "" || !isRecurrent(n.opType)) return [];
+    const wanted = (v: Value) => include([...namesOf(n), v.name], n.opType) && !exclude([...namesOf(n), v.name], n.opType);
+    return n.inputs.slice(1, 3).filter((v): v is Value => v !== null && !v.data && wanted(v));
+  });
+}
+
 const isRecurrent = (op: string) => (recurrent as readonly string[]).includes(op);
 
 /** Whether a Gather takes whole rows of it. */

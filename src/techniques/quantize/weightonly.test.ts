@@ -543,4 +543,28 @@ describe("ConvTranspose, LSTM and GRU through DequantizeLinear", () => {
     expect(ops(result)).toEqual(["DequantizeLinear", "DequantizeLinear", op].sort());
     expect(notes.join()).toMatch(`2 of 2 weights in ${type} (2 ${op})`);
   });
+
+  test("gates that are put in order at run time are so once", async () => {
+    const model = (folded: boolean) =>
+      modelOf(
+        (b, x) => {
+          const parts = [1, 2, 3].map((seed) => normal([1, 20, 24], seed));
+          const joined = tensor("float32", [1, 60, 24], Float32Array.from(parts.flatMap((t) => [...numbersOf(t)])));
+          const w = folded
+            ? b.constant(joined, "W")
+            : b.op(
+                "Concat",
+                parts.map((t, i) => b.constant(t, `part${i}`)),
+                { axis: 1 },
+              );
+          return b.graph.append("GRU", [x, w, b.constant(normal([1, 60, 20], 5), "R")], { attrs: { hidden_size: 20 } }).outputs[0]!;
+        },
+        [5, 2, 24],
+      );
+    const x = normal([5, 2, 24], 1);
+    const { result } = await apply(model(false), {});
+    expect(await run(result, x)).toEqual(await run((await apply(model(true), {})).result, x));
+    expect(ops(result)).toEqual(["DequantizeLinear", "DequantizeLinear", "GRU"]);
+    expect([...result.graph.initializers].filter((v) => v.data!.dtype === "float32" && v.data!.data.byteLength > 2000)).toEqual([]);
+  });
 });

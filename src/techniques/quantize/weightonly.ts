@@ -3,7 +3,7 @@ import { choice, flag, int, number, optional, text, type ValuesOf } from "../../
 import { cloneModel, type Model, type Value } from "../../ir/graph.ts";
 import { sizeOf } from "../../tensor/dtype.ts";
 import { Fault } from "../../tensor/fault.ts";
-import { liftConstants } from "../../transform/fold.ts";
+import { foldValues, liftConstants } from "../../transform/fold.ts";
 import { upgrade } from "../../transform/upgrade.ts";
 import { raiseIrVersion } from "../../transform/weights.ts";
 import { type Context, defineTechnique } from "../technique.ts";
@@ -20,7 +20,7 @@ import { blocksIn, type Coded, codesIn, nearest, type Rounding } from "./roundin
 import { sampled } from "./sample.ts";
 import { roundToHalf } from "./slabs.ts";
 import { dropFloats, readInitializers } from "./store.ts";
-import { type WeightLayer, weightLayers } from "./weightlayers.ts";
+import { computedWeights, type WeightLayer, weightLayers } from "./weightlayers.ts";
 
 const params = {
   type: choice(["int4", "int8", "int3", "int2", "ternary", "binary", "nf4", "fp4"], {
@@ -92,6 +92,7 @@ async function apply(model: Model, p: Values, context: Context): Promise<void> {
   const selected = { include: p.include, ...(p.exclude ? { exclude: p.exclude } : {}) };
   const look = cloneModel(model);
   liftConstants(look);
+  await foldValues(look, computedWeights(look, selected), { threads: context.threads });
   const first = plan(look, p, selected, null);
   if (first.forms.size === 0) return report(first, new Set(), p, context.note);
   const refused = raise(model, [...first.forms], p, context.note);
@@ -104,6 +105,7 @@ async function apply(model: Model, p: Values, context: Context): Promise<void> {
     await rescaleForAwq(model, layers, { data, threads: context.threads, schemeOf: schemeFor, note: context.note });
   }
   const before = readInitializers(model);
+  await foldValues(model, computedWeights(model, selected), { threads: context.threads });
   const planned = plan(model, p, selected, refused);
   const groups = new Map<string, WeightLayer[]>();
   for (const l of planned.forms.keys()) groups.set(l.key, [...(groups.get(l.key) ?? []), l]);
