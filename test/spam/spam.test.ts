@@ -83,7 +83,8 @@ describe("the spam classifier in the pipeline of transformers.js", () => {
     }, 120_000);
     afterAll(() => page?.close());
 
-    test.each(["fp32", ...names])("%s in Chromium: the same labels, close scores", async (dtype) => {
+    // What differs in q2f16 and q1f16 is in q4f16, q2 and q1.
+    test.each(["fp32", ...names.filter((n) => !/q[12]f16/.test(n))])("%s in Chromium: the same labels, close scores", async (dtype) => {
       expectClose(await page.classify("spam", dtype, mails), dtype as DtypeName);
     });
 

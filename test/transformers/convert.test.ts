@@ -34,7 +34,7 @@ describe("a merged decoder with tied embeddings, both branches", () => {
   const folder = folderOf({ decoder_model_merged: mergedDecoder() });
   const table = 4 * sizes.vocabulary * sizes.width;
 
-  test.each(names)("%s loads, agrees and does not double the tied weights", async (dtype) => {
+  test.each(names.filter((n) => !/q[12]f16/.test(n)))("%s loads, agrees and does not double the tied weights", async (dtype) => {
     const before = readFileSync(join(folder, "onnx/decoder_model_merged.onnx"));
     const { results } = await convert(readFolder(folder), { ...defaults, dtypes: [dtype] });
     const [original, made] = results;
@@ -88,7 +88,7 @@ describe("generation with transformers.js", () => {
     expect(new Set(tokens.slice(4)).size).toBeGreaterThan(4);
   });
 
-  test.each(names.filter((n) => !/q1|q2/.test(n)))("%s generates; in 8 and 16 bits it begins as the original does", async (dtype) => {
+  test.each(["fp16", "q8", "q4", "bnb4"] as const)("%s generates; in 8 and 16 bits it begins as the original does", async (dtype) => {
     const { results } = await convert(readFolder(folder), { ...defaults, dtypes: [dtype] });
     expect(results[1]!.error).toBeNull();
     const tokens = await generate(dtype);
