@@ -93,7 +93,7 @@ const runs: Record<string, (seed: number) => Promise<Record<string, number>>> = 
     const { train, held, test } = await parts(seed, true);
     const model = lenet5({ seed });
     await fit(model, {
-      data: moved(train, 12, seed),
+      data: moved(train, 8, seed),
       evaluateEvery: Math.ceil(train.length / 64),
       validation: held,
       keepBest: true,
@@ -106,7 +106,7 @@ const runs: Record<string, (seed: number) => Promise<Record<string, number>>> = 
     });
     const dense = writeModel(model);
     const step = binary({ weights: "ternary", epochs: 1, batchSize: 64, learningRate: 5e-4 });
-    const bytes = await after(cloneModel(model), step, train, 10, seed + 100);
+    const bytes = await after(cloneModel(model), step, train, 8, seed + 100);
     const errors = { dense: await error(dense, test), error: await error(bytes, test) };
     return { ...errors, difference: round(errors.error - errors.dense), bytes: bytes.length, floatBytes: dense.length };
   },

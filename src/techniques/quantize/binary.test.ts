@@ -130,6 +130,8 @@ const settings = [
   { weights: "ternary", scaling: "tensor" },
   { weights: "ternary", scaling: "channel", activations: "binary" },
   { weights: "binary", scaling: "channel", activations: "scaled" },
+  { weights: "binary", scaling: "none", store: "nbits" },
+  { weights: "ternary", scaling: "channel", store: "nbits" },
 ] as const;
 
 test.each(settings)("trained and exported, the numbers are those of the net that was trained: %j", async (how) => {
@@ -137,7 +139,7 @@ test.each(settings)("trained and exported, the numbers are those of the net that
   const notes: string[] = [];
   const exported = cnn();
   await binary(params).apply(exported, contextOf(exported, notes));
-  expect(notes.filter((l) => /: \d values, \d+ bytes$/.test(l))).toHaveLength("keep" in how ? 2 : 3);
+  expect(notes.filter((l) => /: \d (values|bits), \d+ bytes$/.test(l))).toHaveLength("keep" in how ? 2 : 3);
   // The same training, left as it is.
   const trained = cnn();
   const p = binary(params).params as Parameters<typeof trainSigns>[2];
@@ -168,6 +170,27 @@ test("the runtime unpacks when it loads: what runs is the float net", async () =
   const before = writeModel(float).length;
   await binary({ epochs: 0 }).apply(float, contextOf(float));
   expect(writeModel(float).length).toBeLessThan(before / 20);
+});
+
+test("in 2 bits for MatMulNBits: a row of more columns than a block holds, MatMul and Gemm, with and without BatchNormalization", async () => {
+  const n = net("wide", 1);
+  const x = n.model.graph.input("x", "float32", ["batch", 1100]);
+  const h = n.relu("relu", n.batchNorm("bn", n.dense("fc", x, [1100, 40], "he", false), 40));
+  const y = n.op("add", "Add", [n.op("mul", "MatMul", [h, n.weight("w", [40, 7], "he")]), n.weight("b", [7], 0.5)]);
+  const model = n.done(y, ["batch", 7]);
+  const feeds = { x: tensor("float32", [3, 1100], random(2).fillNormal(new Float32Array(3300))) };
+  const outputs: Float32Array[] = [];
+  for (const store of ["digits", "nbits"] as const) {
+    const copy = cloneModel(model);
+    await binary({ weights: "ternary", store, epochs: 0 }).apply(copy, contextOf(copy));
+    expect([...copy.graph.nodes].filter((m) => m.opType === "MatMulNBits")).toHaveLength(store === "nbits" ? 2 : 0);
+    const session = await open(copy, { threads: 1 });
+    outputs.push(floatsOf((await session.run(feeds)).logits!));
+    await session.release();
+  }
+  outputs[0]!.forEach((v, i) => {
+    expect(outputs[1]![i]).toBeCloseTo(v, 3);
+  });
 });
 
 test("layers that cannot be signs are named, and the ends are kept where told", async () => {

@@ -15,8 +15,10 @@ import { dropDefault, otherReader, raiseIrVersion, transposed, type Weight, weig
 import { fineTune, training } from "../finetune.ts";
 import { withTeacher } from "../teacher.ts";
 import { type Context, defineTechnique } from "../technique.ts";
-import { storeDigits } from "./digits.ts";
+import { formsOf } from "./blockforms.ts";
+import { storeDigits, storeNBits } from "./digits.ts";
 import { signed, signInput } from "./signs.ts";
+import { weightLayers } from "./weightlayers.ts";
 
 const params = {
   weights: choice(["binary", "ternary"], { doc: "two values, −α and +α, in 1 bit each; or three, with 0, in 1.6 bits" }),
@@ -28,6 +30,9 @@ const params = {
   }),
   stochastic: flag(false, {
     doc: "binary: signs are drawn with probability (w + 1)/2 at each training step; the file holds the likelier ones",
+  }),
+  store: choice(["digits", "nbits"], {
+    doc: "digits: 1 bit a weight (ternary 1.6), unpacked once when the runtime loads the model, then as fast and large as floats; nbits: 2 bits for MatMul and Gemm, which ONNX Runtime multiplies as they are (MatMulNBits), and digits for Conv",
   }),
   keep: choice(["none", "first", "last", "both"], { doc: "the first and last layer that stay float" }),
   epochs: optional(int(10, { min: 0, doc: "passes over the training data; null: 10 where there is some, else 0" })),
@@ -91,10 +96,17 @@ async function apply(model: Model, p: BinaryParams, context: Context): Promise<v
   // Scales and BatchNormalizations go into the two or three values themselves, which differ by channel then.
   fuse(model, context.note);
   raiseIrVersion(model, 4);
-  const chosen = new Set(nodes);
-  const store = Build.of(model, "binary");
-  for (const w of weightsOf(model))
-    if (w.uses.some((u) => chosen.has(u.node))) storeDigits(store, w, channelAxis(w, model) as number, context.note);
+  store(model, new Set(nodes), p, context.note);
+}
+
+function store(model: Model, nodes: ReadonlySet<Node>, p: BinaryParams, note: (line: string) => void): void {
+  if (p.store === "nbits") {
+    const forms = formsOf(model);
+    for (const l of weightLayers(model).layers)
+      if (nodes.has(l.node) && (l.op === "MatMul" || l.op === "Gemm") && l.shape.length === 2) storeNBits(forms, l, note);
+  }
+  const b = Build.of(model, "binary");
+  for (const w of weightsOf(model)) if (w.uses.some((u) => nodes.has(u.node))) storeDigits(b, w, channelAxis(w, model) as number, note);
 }
 
 /** A latent weight and what its readers see of it. */
