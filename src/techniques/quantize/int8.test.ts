@@ -582,7 +582,7 @@ describe("bias correction", () => {
     "channel",
     "tensor",
   ] as const)("lowers the mean error of a depthwise net on other data, a scale by %s", async (granularity) => {
-    const p = { mode: "static", maxError: 10, granularity } as const;
+    const p = { mode: "static", depthwise: true, maxError: 10, granularity } as const;
     const plain = await apply(depthwise, p, fromArrays({ x }));
     const corrected = await apply(depthwise, { ...p, biasCorrection: true }, fromArrays({ x }));
     const y = floatsOf(await run(depthwise, { x: test_ }));
@@ -591,6 +591,18 @@ describe("bias correction", () => {
     if (granularity === "tensor") expect(distance(after, y)).toBeLessThan(distance(before, y));
     expect([...corrected.model.graph.initializers].filter((v) => v.data!.shape.length === 4).length).toBe(4);
   });
+});
+
+test("depthwise Convs stay float, unless told otherwise or for TensorRT", async () => {
+  const model = net(["n", 8, 6, 6], (b, v, c) =>
+    b.op("Conv", [b.op("Conv", [v, c("w", normal("w", [8, 1, 3, 3]))], { group: 8 }), c("u", normal("u", [4, 8, 1, 1]))]),
+  );
+  const data = fromArrays({ x: normal("x", [32, 8, 6, 6]) });
+  const { notes } = await apply(model, { mode: "static" }, data);
+  expect(notes[0]).toBe("1 of 2 layers in int8 (1 Conv)");
+  expect(notes[1]).toMatch(/^stay float: pith\/Conv: a depthwise Conv, which 8 bits make no faster/);
+  for (const p of [{ depthwise: true }, { target: "tensorrt" }] as const)
+    expect((await apply(model, { mode: "static", ...p }, data)).notes[0]).toBe("2 of 2 layers in int8 (2 Conv)");
 });
 
 describe("the outputs as a whole", () => {

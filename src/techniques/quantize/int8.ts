@@ -74,6 +74,7 @@ const params = {
     min: 0,
     doc: "a Gemm or MatMul with fewer weights stays float: its own nodes would take more bytes and time than 8 bits save",
   }),
+  depthwise: flag(false, { doc: "static, on CPUs: depthwise Convs too, for fewer bytes; they gain no speed, and small nets lose some" }),
   dynamicConv: flag(false, { doc: "dynamic: Convs too, although that makes them several times slower" }),
 } as const;
 

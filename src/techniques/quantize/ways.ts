@@ -3,11 +3,14 @@ import type { Graph } from "../../ir/graph.ts";
 import { labelOf } from "../../ir/walk.ts";
 import { sizeOf } from "../../tensor/dtype.ts";
 import { type Found, type Layer, leave } from "./layers.ts";
+import { depthwise as isDepthwise } from "./patches.ts";
 
 export interface Choice {
   readonly mode: "dynamic" | "static";
   readonly target: "cpu" | "tensorrt";
   readonly dynamicConv: boolean;
+  /** Static depthwise Convs on a CPU too. */
+  readonly depthwise: boolean;
   /** Fewest weights of a Gemm or MatMul. */
   readonly smallest: number;
 }
@@ -39,6 +42,8 @@ export function wayOf(l: Layer, p: Choice, unseen = false): "static" | "dynamic"
     : looped(l.node.graph)
       ? "inside a Loop or Scan, where no ranges can be observed"
       : null;
+  if (p.mode === "static" && p.target === "cpu" && !p.depthwise && isDepthwise(l))
+    return "a depthwise Conv, which 8 bits make no faster and in small nets slower (depthwise=true does it all the same)";
   if (p.mode === "static" && !hidden) return "static";
   if (hidden && p.target === "tensorrt") return hidden;
   if (l.op !== "Conv" || (p.mode === "dynamic" && p.dynamicConv)) return "dynamic";
