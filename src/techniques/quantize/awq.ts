@@ -8,6 +8,7 @@ import {
   emptyCodes,
   type Grid,
   gridOf,
+  hasZeroPoints,
   levelsOf,
   roundToNearest,
 } from "./blocks.ts";
@@ -66,12 +67,12 @@ function powers(x: Float32Array, r: number): Float32Array<ArrayBuffer> {
   return s.map((v) => (v > 0 ? v / middle : 1));
 }
 
-/** Shares of a group's range that are tried: down to a half. */
-const shares = Array.from({ length: 11 }, (_, i) => 1 - i / 20);
+/** Shares of a group's range that are tried: down to a half; above 1 for the sign of a symmetric scale that has one code less. */
+const shares = Array.from({ length: 16 }, (_, i) => 1.15 - 0.05 * i);
 
 /**
- * AWQ's second search: every group's range shrunk by the factor with which its own part of the output errs least, Δ_g·H_gg·Δ_gᵀ. Rounds
- * to nearest on the grids so found.
+ * AWQ's second search: every group's range shrunk by the factor (and given the sign, where the zero point is
+ * fixed) with which its own part of the output errs least, Δ_g·H_gg·Δ_gᵀ. Rounds to nearest on the grids so found.
  */
 export function roundOnClipped(w: Float32Array, rows: number, columns: number, hessian: Float64Array, scheme: BlockScheme): BlockCodes {
   const out = emptyCodes("awq", w, rows, columns, scheme);
@@ -79,6 +80,8 @@ export function roundOnClipped(w: Float32Array, rows: number, columns: number, h
   const { groupSize } = scheme;
   const groups = Math.ceil(columns / groupSize);
   const delta = new Float64Array(Math.min(groupSize, columns));
+  // The range itself first: of equals it stays.
+  const factors = [1, ...shares, ...(hasZeroPoints(scheme) ? [] : shares.map((x) => -x))];
   for (let g = 0; g < groups; g++) {
     const from = g * groupSize;
     const width = Math.min(groupSize, columns - from);
@@ -100,8 +103,8 @@ export function roundOnClipped(w: Float32Array, rows: number, columns: number, h
       const base = gridOf(w, start, start + width, scheme);
       let best = base;
       let least = Infinity;
-      for (const share of base.scale === 0 ? [] : shares) {
-        const scale = Math.fround(base.scale * share);
+      for (const factor of base.scale === 0 ? [] : factors) {
+        const scale = Math.fround(base.scale * factor);
         if (Math.abs(scale) < 2 ** -126) continue;
         const error = errorOn({ scale, zero: base.zero }, start);
         if (error < least) {

@@ -31,8 +31,8 @@ export interface LearnedOptions {
 }
 
 /**
- * The codes of each key. A layer keeps the nearest codes where its inputs cannot be seen, or where the algorithm's codes would bring its
- * measured output no nearer, Σ ‖(Ŵ − W)x‖² over the data; both are noted. Layers that share a weight are calibrated on the first one's inputs.
+ * The codes of each key. A row of weights keeps the nearest codes where the algorithm's would bring its measured output no nearer,
+ * Σ ‖(ŵ − w)x‖² over the data; a whole layer also where its inputs cannot be seen. Layers of nearest codes are noted. Layers that share a weight are calibrated on the first one's inputs.
  */
 export async function learnedCodes(model: Model, o: LearnedOptions): Promise<Map<string, Coded>> {
   const out = new Map<string, Coded>();
@@ -79,12 +79,19 @@ function bestCodes(l: WeightLayer, scheme: BlockScheme, algorithm: Algorithm, mo
   const { hessian } = moments;
   if (algorithm === "adaround" && scheme.bits === 1) return "1 bit has no up and down";
   const q = quadratic(hessian, columns);
-  const errorOf = (c: BlockCodes) => {
+  /** By row: rows err each for themselves. */
+  const errorsOf = (c: BlockCodes): Float64Array => {
     const delta = dequantizeBlocks(c);
     for (let i = 0; i < delta.length; i++) delta[i]! -= w[i]!;
-    return q.error(delta, rows);
+    const errors = new Float64Array(rows);
+    q.error(delta, rows, (r, product) => {
+      for (let k = 0; k < columns; k++) errors[r]! += product[k]! * delta[r * columns + k]!;
+    });
+    return errors;
   };
-  const before = errorOf(half(roundToNearest(w, rows, columns, scheme)));
+  const best = half(roundToNearest(w, rows, columns, scheme));
+  const least = errorsOf(best);
+  const before = least.reduce((sum, e) => sum + e, 0);
   if (!(before < Infinity)) return "its inputs are not all finite";
   if (!(before > 0)) return "its outputs do not change";
   const candidates = (): BlockCodes[] => {
@@ -104,13 +111,21 @@ function bestCodes(l: WeightLayer, scheme: BlockScheme, algorithm: Algorithm, mo
         throw new Fault("weightOnly", `there is no algorithm ${algorithm}`);
     }
   };
-  let best: BlockCodes | null = null;
-  let least = before;
+  const groups = best.scales.length / rows;
+  const takeRow = <T extends Uint8Array | Float32Array>(to: T, from: T, r: number, n: number) =>
+    to.set(from.subarray(r * n, (r + 1) * n), r * n);
+  let better = false;
   for (const c of candidates()) {
-    const error = errorOf(half(c));
-    if (error < least) [best, least] = [c, error];
+    errorsOf(half(c)).forEach((error, r) => {
+      if (!(error < least[r]!)) return;
+      better = true;
+      least[r] = error;
+      takeRow(best.codes, c.codes, r, columns);
+      takeRow(best.scales, c.scales, r, groups);
+      if (best.zeroPoints) takeRow(best.zeroPoints, c.zeroPoints!, r, groups);
+    });
   }
-  return best ? coded(w, best) : "its output on the data would be no nearer";
+  return better ? coded(w, best) : "its output on the data would be no nearer";
 }
 
 function listed(names: readonly string[]): string {
