@@ -1,7 +1,7 @@
 /**
- * Binary and ternary nets on the full MNIST. Everything is trained on 55,000 digits, each moved by up to a pixel anew every epoch; 5,000
- * held-out training digits chose the dense nets' epochs, and the number of epochs and the rates of the others, which keep their last
- * epoch; the test digits only score, on the file as it is written. `MNIST_DIR=folder npx tsx --conditions=source bench/binary.ts
+ * Binary and ternary nets on the full MNIST. Everything is trained on 55,000 digits, each moved by up to a pixel anew every epoch, for a
+ * number of epochs fixed beforehand; 5,000 held-out training digits chose the dense nets' epochs only. The test digits score the file as it
+ * is written. `MNIST_DIR=folder npx tsx --conditions=source bench/binary.ts
  * [--seeds 3] [--threads 1] [part …]` writes bench/results/binary.json; parts: mlp (3×1024, binary weights), ternary (LeNet-5 beside its
  * dense twin), xnor (LeNet-5 with binary weights and activations between its first and last layer).
  */

@@ -54,6 +54,22 @@ export {
 } from "./techniques/lora/adapter.ts";
 export { trainAdapter } from "./techniques/lora/lora.ts";
 export { readPeft, writePeft } from "./techniques/lora/peft.ts";
+// The algorithms of quantization by themselves, on matrices and histograms.
+export { type AdaroundOptions, adaround } from "./techniques/quantize/adaround.ts";
+export { awqScales, scaledHessian } from "./techniques/quantize/awq.ts";
+export { expectedCorrection, measuredCorrection } from "./techniques/quantize/biascorrection.ts";
+export { type BlockCodes, type BlockScheme, dequantizeBlocks, roundToNearest } from "./techniques/quantize/blocks.ts";
+export { entropyRange } from "./techniques/quantize/entropy.ts";
+export { equalization } from "./techniques/quantize/equalize.ts";
+export { decodeFloats, encodeFloats, type FloatBlocks } from "./techniques/quantize/floatcodes.ts";
+export { type GptqOptions, gptq } from "./techniques/quantize/gptq.ts";
+export { outputError } from "./techniques/quantize/hessian.ts";
+export { type HqqOptions, hqq } from "./techniques/quantize/hqq.ts";
+export { type Codebook, kmeans } from "./techniques/quantize/kmeans.ts";
+export { type PackedBlocks, packBlocks, unpackBlocks } from "./techniques/quantize/packing.ts";
+export { type Affine, affine, quantizeBias } from "./techniques/quantize/scheme.ts";
+export { smoothScales } from "./techniques/quantize/smoothquant.ts";
+export { squaredErrorRange } from "./techniques/quantize/squarederror.ts";
 export type { Context, Progress, Step, Technique } from "./techniques/technique.ts";
 export { defineTechnique } from "./techniques/technique.ts";
 export { Fault } from "./tensor/fault.ts";

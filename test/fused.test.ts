@@ -224,7 +224,7 @@ async function outputs(model: Model, data: Dataset): Promise<Float32Array> {
 describe.each(Object.keys(nets))("%s", (name) => {
   test.each(["dynamic", "static"] as const)("%s int8 runs in integer kernels, near the float net", async (mode) => {
     const model = nets[name]!();
-    const small = await quantized(model, { mode });
+    const small = await quantized(model, { mode, depthwise: true });
     const count = await kernels(small);
     expect(count).toMatchObject(expected[name]![mode]);
     if (mode === "static") {

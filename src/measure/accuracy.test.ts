@@ -179,7 +179,7 @@ test("perplexity is exp of the mean of −log softmax at the labels, its change 
   expect(d.value).toBeCloseTo(value - 3, 5);
   expect(d.interval![0]).toBeLessThan(d.value);
   expect(d.interval![1]).toBeGreaterThan(d.value);
-  await expect(
-    evaluate(scaled(1), fromArrays({ x: data.take([0])["x"]!, labels: tensor("int64", [1], [3]) }), perplexity()),
-  ).rejects.toThrow("label 3 is out of range; the model has the classes 0 … 2");
+  await expect(evaluate(scaled(1), fromArrays({ x: data.take([0]).x!, labels: tensor("int64", [1], [3]) }), perplexity())).rejects.toThrow(
+    "label 3 is out of range; the model has the classes 0 … 2",
+  );
 });

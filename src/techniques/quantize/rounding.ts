@@ -1,6 +1,6 @@
 /** Where a layer's codes come from: matrix + scheme → codes, by the algorithm chosen. */
 import { type BlockCodes, type BlockScheme, codeOf, dequantizeBlocks, groupsOf, levelsOf, roundToNearest } from "./blocks.ts";
-import { elementsOf, type WeightMatrix } from "./matrix.ts";
+import { elementsOf } from "./matrix.ts";
 import { type PackedBlocks, packBlocks, unpackBlocks } from "./packing.ts";
 import { isKernelScheme, roundToHalf, slabRounder } from "./slabs.ts";
 import type { WeightLayer } from "./weightlayers.ts";

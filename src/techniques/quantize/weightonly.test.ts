@@ -468,6 +468,7 @@ test("wrong settings are refused in one line", async () => {
   const model = modelOf((b, x) => b.matmul(x, b.constant(normal([64, 16], 1), "w")));
   for (const [params, message] of [
     [{ blockSize: 24 }, /blockSize must be 0 or a power of two from 16; got 24/],
+    [{ blockSize: 512 }, /MatMulNBits takes blocks of 16, 32, 64, 128 or 256; give one of those, or format=dq; got 512/],
     [{ blockSize: 0, format: "nbits" }, /format=nbits takes blocks/],
     [{ type: "nf4", format: "dq" }, /nf4 has no DequantizeLinear/],
     [{ type: "fp4", blockSize: 0 }, /fp4 takes blocks/],

@@ -131,6 +131,8 @@ function checkParams(p: Values): void {
   const size = sizeOfBlock(p);
   if (size !== 0 && (size < 16 || size & (size - 1)))
     throw new Fault("weightOnly", `blockSize must be 0 or a power of two from 16; got ${size}`);
+  if (size > 256 && p.format !== "dq" && !isFloat4(p))
+    throw new Fault("weightOnly", `MatMulNBits takes blocks of 16, 32, 64, 128 or 256; give one of those, or format=dq; got ${size}`);
   if (isFloat4(p) && p.algorithm !== "rtn")
     throw new Fault("weightOnly", `${p.type} is rounded to nearest only; algorithm=rtn would be right; got ${p.algorithm}`);
   if (isFloat4(p) && p.format === "dq")
