@@ -117,7 +117,7 @@ async function apply(model: Model, p: Int8Params, context: Context): Promise<voi
   const error = await outputError(original, model, data, context.threads);
   if (error <= noted && p.maxOutputError === null) return;
   const worst = [...errors].sort(([, a], [, b]) => b - a).slice(0, 3);
-  const blame = `; the layers that change most by themselves are ${worst.map(([name, e]) => `${name} (${percent(e)})`).join(", ")}; maxOutputError would keep the most harmful ones float`;
+  const blame = `; the layers that change most by themselves are ${worst.map(([name, e]) => `${name} (${percent(e)})`).join(", ")}; maxOutputError would keep the most harmful ones float${p.mode === "static" && !p.biasCorrection ? ", biasCorrection often wins some of it back" : ""}`;
   context.note(`the outputs change by ${percent(error)} on ${data.length} examples${p.maxOutputError === null ? blame : ""}`);
 }
 
