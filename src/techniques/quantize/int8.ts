@@ -55,7 +55,7 @@ const params = {
     doc: "cpu: uint8 activations × int8 weights; tensorrt: int8 × int8 with zero point 0, static only",
   }),
   reduceRange: flag(false, { doc: "7-bit weights, for CPUs with AVX2 but without VNNI, whose 16-bit sums overflow" }),
-  biasCorrection: flag(false, {
+  biasCorrection: flag(true, {
     doc: "static: what rounding shifts the mean of each channel by, measured on the data, is taken back in the biases of Conv and Gemm, one pass over 32 examples for each layer",
   }),
   include: text("*", { doc: "only these nodes (globs on node and weight names, op:Type)" }),

@@ -67,10 +67,15 @@ export function storeWeights(layers: readonly Layer[], options: StoreOptions): M
   return out;
 }
 
-/** Takes stored weights that no layer reads out of the model again. */
+/** Takes stored weights that no layer reads out of the model again, and frees their names. */
 export function dropUnused(weights: ReadonlyMap<Layer, StoredWeight>): void {
   for (const { codes, scales } of new Set(weights.values())) {
-    for (const v of [codes, scales]) if (v.uses.size === 0) v.graph.removeInitializer(v);
+    for (const v of [codes, scales]) {
+      if (v.uses.size > 0) continue;
+      v.graph.removeInitializer(v);
+      // Stored again, they get their names again.
+      v.graph.names.delete(v.name);
+    }
   }
 }
 
