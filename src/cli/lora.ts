@@ -4,7 +4,7 @@ import { basename, join } from "node:path";
 import { Command } from "commander";
 import { cloneModel, type Model } from "../ir/graph.ts";
 import { measureModels } from "../measure/measure.ts";
-import { fileBytes, load, save } from "../onnx/file.ts";
+import { fileBytes, load, save, writeBytes } from "../onnx/file.ts";
 import { contextOf } from "../recipe/compress.ts";
 import { comparison } from "../report/comparison.ts";
 import { bytes } from "../report/format.ts";
@@ -15,7 +15,7 @@ import { configFile, readPeft, weightsFile, writePeft } from "../techniques/lora
 import type { Technique } from "../techniques/technique.ts";
 import { Fault } from "../tensor/fault.ts";
 import { type DataOptions, dataFor, withData } from "./data.ts";
-import { checkOutput, writeBytes } from "./output.ts";
+import { checkOutput } from "./output.ts";
 import { stepOf, withParams } from "./params.ts";
 import { progressLine } from "./progress.ts";
 import { print } from "./terminal.ts";

@@ -4,8 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { newModel } from "../ir/graph.ts";
-import { save } from "../onnx/file.ts";
-import { checkOutput, writeBytes } from "./output.ts";
+import { save, writeBytes } from "../onnx/file.ts";
+import { checkOutput } from "./output.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "pith-"));
 const input = join(folder, "in.onnx");

@@ -1,5 +1,5 @@
-/** Files a command writes: refused before the work begins, written beside and renamed when it has ended. */
-import { existsSync, realpathSync, renameSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
+/** Files a command is to write: refused before the work begins. */
+import { existsSync, realpathSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { checkReplaceable, makeFolder } from "../onnx/file.ts";
 import { Fault } from "../tensor/fault.ts";
@@ -23,19 +23,6 @@ export function checkOutput(path: string, inputs: readonly (string | undefined)[
     throw new Fault(path, `cannot be written: ${(e as Error).message}`, { cause: e });
   } finally {
     for (const folder of made.reverse()) rmdirSync(folder);
-  }
-}
-
-/** Writes a file, or nothing. */
-export function writeBytes(path: string, content: Uint8Array | string): void {
-  checkReplaceable(path);
-  makeFolder(dirname(resolve(path)));
-  try {
-    writeFileSync(beside(path), content);
-    renameSync(beside(path), path);
-  } catch (e) {
-    rmSync(beside(path), { force: true });
-    throw e;
   }
 }
 

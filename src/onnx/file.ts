@@ -12,6 +12,7 @@ import {
   rmSync,
   type Stats,
   statSync,
+  writeFileSync,
   writeSync,
 } from "node:fs";
 import { basename, dirname, isAbsolute, join, relative, resolve, sep } from "node:path";
@@ -249,6 +250,20 @@ export function checkReplaceable(path: string): void {
   const there = attempt(path, "cannot be reached", () => statSync(path, { throwIfNoEntry: false }));
   if (there?.isDirectory()) throw new Fault(path, "is a folder; a file name was expected");
   if (there && !there.isFile()) throw new Fault(path, "is no regular file, and would be replaced by one; choose another name");
+}
+
+/** Writes a small file (a record, a page, a configuration), or nothing: beside, then renamed; its folder is made. */
+export function writeBytes(path: string, content: Uint8Array | string): void {
+  checkReplaceable(path);
+  makeFolder(dirname(resolve(path)));
+  const part = `${path}.${process.pid}.part`;
+  try {
+    writeFileSync(part, content);
+    renameSync(part, path);
+  } catch (e) {
+    rmSync(part, { force: true });
+    throw e;
+  }
 }
 
 /** Lazy pieces are read and written in chunks of this many bytes. */

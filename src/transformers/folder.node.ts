@@ -1,7 +1,7 @@
 /** A model folder in the layout of transformers.js: what is read of it, and how results come into it. */
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { load, makeFolder } from "../onnx/file.ts";
+import { load, makeFolder, writeBytes } from "../onnx/file.ts";
 import { Fault } from "../tensor/fault.ts";
 import { sessionsIn } from "./dtypes.ts";
 import type { Config } from "./inputs.ts";
@@ -71,16 +71,9 @@ export function copyRest(from: string, to: string): void {
   }
 }
 
-/** A JSON file written beside and renamed. */
+/** A JSON file, or nothing. */
 export function writeJson(path: string, content: object, indent: number): void {
-  const part = `${path}.${process.pid}.part`;
-  try {
-    writeFileSync(part, `${JSON.stringify(content, null, indent)}\n`);
-    renameSync(part, path);
-  } catch (e) {
-    rmSync(part, { force: true });
-    throw e;
-  }
+  writeBytes(path, `${JSON.stringify(content, null, indent)}\n`);
 }
 
 /**
