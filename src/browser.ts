@@ -44,6 +44,7 @@ export { type Observer, observe } from "./runtime/observe.ts";
 export { columnNorm, type Histogram, histogram, minMax, percentile, secondMoment } from "./runtime/observers.ts";
 export { open, type Port, type Session, type SessionOptions } from "./runtime/session.ts";
 export { observeShapes, sampleFeeds } from "./runtime/shapes.ts";
+export { outputError } from "./techniques/hessian.ts";
 export * from "./techniques/index.ts";
 export {
   type Adapter,
@@ -63,7 +64,6 @@ export { entropyRange } from "./techniques/quantize/entropy.ts";
 export { equalization } from "./techniques/quantize/equalize.ts";
 export { decodeFloats, encodeFloats, type FloatBlocks } from "./techniques/quantize/floatcodes.ts";
 export { type GptqOptions, gptq } from "./techniques/quantize/gptq.ts";
-export { outputError } from "./techniques/quantize/hessian.ts";
 export { type HqqOptions, hqq } from "./techniques/quantize/hqq.ts";
 export { type Codebook, kmeans } from "./techniques/quantize/kmeans.ts";
 export { type PackedBlocks, packBlocks, unpackBlocks } from "./techniques/quantize/packing.ts";

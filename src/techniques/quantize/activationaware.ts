@@ -1,12 +1,12 @@
 /** AWQ on a model: the scales of each layer's inputs, from data, moved into its weights before they are rounded. */
 import type { Dataset } from "../../data/dataset.ts";
 import type { Model, Value } from "../../ir/graph.ts";
+import { elementsOf } from "../matrix.ts";
+import { unseen, withMoments } from "../moments.ts";
+import type { WeightLayer } from "../weightlayers.ts";
 import { awqScales } from "./awq.ts";
 import type { BlockScheme } from "./blocks.ts";
-import { elementsOf } from "./matrix.ts";
-import { unseen, withMoments } from "./moments.ts";
 import { readersOf, rescale } from "./rescale.ts";
-import type { WeightLayer } from "./weightlayers.ts";
 
 export interface AwqOptions {
   readonly data: Dataset;

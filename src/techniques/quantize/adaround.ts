@@ -1,8 +1,8 @@
 /** AdaRound: whether each weight is rounded up or down is learned on the layer's output. */
 import { Fault } from "../../tensor/fault.ts";
+import { quadratic } from "../hessian.ts";
 import { type BlockCodes, type BlockScheme, dequantizeBlocks, levelsOf, roundToNearest } from "./blocks.ts";
 import { roundOnSearched } from "./grid.ts";
-import { quadratic } from "./hessian.ts";
 
 export interface AdaroundOptions {
   /** Steps of Adam. Default 300; each costs 2·rows·columns² operations. */

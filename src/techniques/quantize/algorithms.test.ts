@@ -2,12 +2,12 @@
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { random } from "../../tensor/random.ts";
+import { outputError, quadratic } from "../hessian.ts";
 import { adaround, rectified, rectifiedInverse } from "./adaround.ts";
 import { awqScales, roundOnClipped, scaledHessian } from "./awq.ts";
 import { expectedCorrection, measuredCorrection } from "./biascorrection.ts";
 import { type BlockCodes, type BlockScheme, dequantizeBlocks, gridOf, levelsOf, roundToNearest } from "./blocks.ts";
 import { roundOnSearched } from "./grid.ts";
-import { outputError, quadratic } from "./hessian.ts";
 import { halfQuadratic, hqq } from "./hqq.ts";
 import { kmeans } from "./kmeans.ts";
 

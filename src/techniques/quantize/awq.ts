@@ -1,5 +1,6 @@
 /** AWQ: weights that meet large inputs are scaled up before they are rounded, and their inputs down. */
 import { Fault } from "../../tensor/fault.ts";
+import { quadratic } from "../hessian.ts";
 import {
   type BlockCodes,
   type BlockScheme,
@@ -12,7 +13,6 @@ import {
   levelsOf,
   roundToNearest,
 } from "./blocks.ts";
-import { quadratic } from "./hessian.ts";
 
 /** Exponents that are tried, and rows that are enough to tell them apart. */
 const points = 20;

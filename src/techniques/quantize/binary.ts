@@ -15,10 +15,10 @@ import { dropDefault, otherReader, raiseIrVersion, transposed, type Weight, weig
 import { fineTune, training } from "../finetune.ts";
 import { withTeacher } from "../teacher.ts";
 import { type Context, defineTechnique } from "../technique.ts";
+import { weightLayers } from "../weightlayers.ts";
 import { formsOf } from "./blockforms.ts";
 import { storeDigits, storeNBits } from "./digits.ts";
 import { signed, signInput } from "./signs.ts";
-import { weightLayers } from "./weightlayers.ts";
 
 const params = {
   weights: choice(["binary", "ternary"], { doc: "two values, −α and +α, in 1 bit each; or three, with 0, in 1.6 bits" }),

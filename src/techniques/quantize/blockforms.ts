@@ -4,10 +4,10 @@ import { labelOf } from "../../ir/walk.ts";
 import { Build } from "../../ops/build.ts";
 import type { DType } from "../../tensor/dtype.ts";
 import { type Tensor, tensor, wrap } from "../../tensor/tensor.ts";
+import type { WeightLayer } from "../weightlayers.ts";
 import { type BlockCodes, groupsOf } from "./blocks.ts";
 import { type FloatBlocks, type FloatCode, quantType } from "./floatcodes.ts";
 import { arranged, gatherRows, type PackedBlocks, packElements, packRows, shiftOf, widthOf } from "./packing.ts";
-import type { WeightLayer } from "./weightlayers.ts";
 
 const microsoft = "com.microsoft";
 

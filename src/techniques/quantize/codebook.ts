@@ -8,9 +8,9 @@ import { floatsOf, tensor } from "../../tensor/tensor.ts";
 import { liftConstants } from "../../transform/fold.ts";
 import { upgrade } from "../../transform/upgrade.ts";
 import { dropDefault, otherReader, raiseIrVersion, type Weight, weightsOf } from "../../transform/weights.ts";
+import { leave } from "../left.ts";
 import { type Context, defineTechnique } from "../technique.ts";
 import { kmeans } from "./kmeans.ts";
-import { leave } from "./layers.ts";
 import { packElements, type Width } from "./packing.ts";
 
 const params = {

@@ -5,11 +5,11 @@ import { sizeOf } from "../../tensor/dtype.ts";
 import { Fault } from "../../tensor/fault.ts";
 import { floatsOf, tensor, wrap } from "../../tensor/tensor.ts";
 import type { Weight } from "../../transform/weights.ts";
+import { elementsOf } from "../matrix.ts";
+import type { WeightLayer } from "../weightlayers.ts";
 import type { Forms } from "./blockforms.ts";
 import { groupsOf } from "./blocks.ts";
-import { elementsOf } from "./matrix.ts";
 import { packBlocks } from "./packing.ts";
-import type { WeightLayer } from "./weightlayers.ts";
 
 /** Digits a byte: 2⁸ = 256, 3⁵ = 243. */
 export const digitsPerByte = { 2: 8, 3: 5 } as const;

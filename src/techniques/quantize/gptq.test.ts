@@ -1,9 +1,9 @@
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { random } from "../../tensor/random.ts";
+import { outputError } from "../hessian.ts";
 import { type BlockScheme, dequantizeBlocks, roundToNearest } from "./blocks.ts";
 import { gptq } from "./gptq.ts";
-import { outputError } from "./hessian.ts";
 
 interface Run {
   readonly bits: 4;

@@ -12,12 +12,12 @@ import { liftConstants } from "../../transform/fold.ts";
 import { inlineFunctions } from "../../transform/inline.ts";
 import { upgrade } from "../../transform/upgrade.ts";
 import { raiseIrVersion } from "../../transform/weights.ts";
+import { sampled } from "../sample.ts";
 import { type Context, defineTechnique } from "../technique.ts";
 import { type Constant, constants } from "./extremes.ts";
 import { transformersBlockList } from "./halfops.ts";
 import { halve } from "./halve.ts";
 import { figure, holdExtremes, holdIntegers, holdOverflow, listed } from "./holds.ts";
-import { sampled } from "./sample.ts";
 import { type Sites, saveCasts, sitesOf, small } from "./sites.ts";
 import { verify } from "./verify.ts";
 

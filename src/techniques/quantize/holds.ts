@@ -4,11 +4,11 @@ import { allNodes, constantOf } from "../../ir/walk.ts";
 import type { DType } from "../../tensor/dtype.ts";
 import { Fault } from "../../tensor/fault.ts";
 import { type Clamp, type Half, range } from "../../tensor/half.ts";
+import { sampled } from "../sample.ts";
 import type { Context } from "../technique.ts";
 import { type Constant, clamped, isLost, saturation } from "./extremes.ts";
 import { type Scan, scan } from "./overflow.ts";
 import { countingNodes } from "./positions.ts";
-import { sampled } from "./sample.ts";
 import { hold, type Sites } from "./sites.ts";
 
 /** Keeps in float32 what stands between integers, or counts in floats. */

@@ -7,11 +7,12 @@ import { floatsOf, type Tensor, tensor, wrap } from "../../tensor/tensor.ts";
 import { foldValues, liftConstants } from "../../transform/fold.ts";
 import { upgrade } from "../../transform/upgrade.ts";
 import { raiseIrVersion } from "../../transform/weights.ts";
+import { leave } from "../left.ts";
 import { type Context, defineTechnique } from "../technique.ts";
 import { type CodesOptions, codesOf } from "./codes.ts";
 import { type Coded, contribNode } from "./contrib.ts";
 import { plainGemm } from "./gemm.ts";
-import { inputOf, type Layer, layersOf, leave, outputOf, weightKey, weightOf } from "./layers.ts";
+import { inputOf, type Layer, layersOf, outputOf, weightKey, weightOf } from "./layers.ts";
 import { recurrentWeights } from "./recurrent.ts";
 import { dropFloats, readInitializers } from "./store.ts";
 

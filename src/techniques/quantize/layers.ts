@@ -1,10 +1,11 @@
 /** The layers that can be computed in integers: what they read, their weights as they see them, their biases. */
 import type { Model, Node, Value } from "../../ir/graph.ts";
 import type { Selector } from "../../ir/select.ts";
-import { constantOf, labelOf } from "../../ir/walk.ts";
+import { constantOf } from "../../ir/walk.ts";
 import { floatsOf, type Tensor, wrap } from "../../tensor/tensor.ts";
 import { transpose } from "../../tensor/transpose.ts";
 import { type WeightUse, weightSeenBy, weightsOf } from "../../transform/weights.ts";
+import { leave } from "../left.ts";
 
 export interface Layer {
   readonly node: Node;
@@ -41,12 +42,6 @@ export function layersOf(model: Model, options: { include?: Selector; exclude?: 
     }
   }
   return { layers, left };
-}
-
-export function leave(left: Map<string, string[]>, why: string, node: Node): void {
-  const names = left.get(why);
-  if (names) names.push(labelOf(node));
-  else left.set(why, [labelOf(node)]);
 }
 
 /** The layer, or why it is none; null for ops that have no integer kernel. */

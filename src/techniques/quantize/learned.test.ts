@@ -7,8 +7,8 @@ import { open } from "../../runtime/session.ts";
 import { random } from "../../tensor/random.ts";
 import { numbersOf, type Tensor, tensor } from "../../tensor/tensor.ts";
 import { weightOnly } from "../index.ts";
-import { withMoments } from "./moments.ts";
-import { weightLayers } from "./weightlayers.ts";
+import { withMoments } from "../moments.ts";
+import { weightLayers } from "../weightlayers.ts";
 
 const normal = (shape: readonly number[], seed: number, deviation = 1): Tensor =>
   tensor("float32", shape, random(seed).fillNormal(new Float32Array(shape.reduce((a, d) => a * d, 1)), deviation));

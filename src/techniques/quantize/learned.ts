@@ -2,17 +2,17 @@
 import type { Dataset } from "../../data/dataset.ts";
 import type { Model } from "../../ir/graph.ts";
 import { Fault } from "../../tensor/fault.ts";
+import { quadratic } from "../hessian.ts";
+import { elementsOf } from "../matrix.ts";
+import { type Moments, unseen, withMoments } from "../moments.ts";
+import type { WeightLayer } from "../weightlayers.ts";
 import { adaround } from "./adaround.ts";
 import { roundOnClipped } from "./awq.ts";
 import { type BlockCodes, type BlockScheme, dequantizeBlocks, roundToNearest } from "./blocks.ts";
 import { gptq } from "./gptq.ts";
-import { quadratic } from "./hessian.ts";
 import { hqq } from "./hqq.ts";
-import { elementsOf } from "./matrix.ts";
-import { type Moments, unseen, withMoments } from "./moments.ts";
 import { type Coded, coded, type Rounding } from "./rounding.ts";
 import { roundToHalf } from "./slabs.ts";
-import type { WeightLayer } from "./weightlayers.ts";
 
 export type Algorithm = "gptq" | "awq" | "hqq" | "adaround";
 

@@ -13,13 +13,14 @@ import { holdZeros, mergeMasks } from "../../transform/mask.ts";
 import { upgrade } from "../../transform/upgrade.ts";
 import { raiseIrVersion } from "../../transform/weights.ts";
 import { fineTune, training } from "../finetune.ts";
+import { leave } from "../left.ts";
+import { sampled, shapes } from "../sample.ts";
 import { withTeacher } from "../teacher.ts";
 import { type Context, defineTechnique } from "../technique.ts";
 import { planChain } from "./chain.ts";
 import { type Fakes, insertFakes, namesOf, type Width } from "./fakes.ts";
 import { asGemms, plainGemm } from "./gemm.ts";
-import { type Found, inputOf, type Layer, layersOf, leave } from "./layers.ts";
-import { sampled, shapes } from "./sample.ts";
+import { type Found, inputOf, type Layer, layersOf } from "./layers.ts";
 import { opsetFor, ship, storedIn } from "./shipped.ts";
 import { dropFloats, readInitializers } from "./store.ts";
 

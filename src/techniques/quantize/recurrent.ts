@@ -3,9 +3,9 @@ import type { Dataset } from "../../data/dataset.ts";
 import { cloneModel, type Model, type Node, type Value } from "../../ir/graph.ts";
 import { matcher, namesOf, type Selector } from "../../ir/select.ts";
 import { allNodes, constantOf } from "../../ir/walk.ts";
+import { leave } from "../left.ts";
 import { type Coded, type ContribOptions, contribNode } from "./contrib.ts";
 import { relativeErrors } from "./error.ts";
-import { leave } from "./layers.ts";
 
 export interface RecurrentOptions {
   readonly granularity: "channel" | "tensor";

@@ -1,9 +1,10 @@
 /** Where a layer's codes come from: matrix + scheme → codes, by the algorithm chosen. */
+
+import { elementsOf } from "../matrix.ts";
+import type { WeightLayer } from "../weightlayers.ts";
 import { type BlockCodes, type BlockScheme, codeOf, dequantizeBlocks, groupsOf, levelsOf, roundToNearest } from "./blocks.ts";
-import { elementsOf } from "./matrix.ts";
 import { type PackedBlocks, packBlocks, unpackBlocks } from "./packing.ts";
 import { isKernelScheme, roundToHalf, slabRounder } from "./slabs.ts";
-import type { WeightLayer } from "./weightlayers.ts";
 
 /** Codes of one matrix, in one of two spellings or both. */
 export interface Coded {

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { random } from "../../tensor/random.ts";
 import { tensor } from "../../tensor/tensor.ts";
+import { elementsOf, type WeightMatrix } from "../matrix.ts";
 import { type BlockScheme, dequantizeBlocks, roundToNearest } from "./blocks.ts";
-import { elementsOf, type WeightMatrix } from "./matrix.ts";
 import { packBlocks, unpackBlocks } from "./packing.ts";
 import { slabRounder } from "./slabs.ts";
 

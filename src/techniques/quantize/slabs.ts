@@ -3,8 +3,8 @@ import { smallFloats, toHalf } from "../../tensor/dtype.ts";
 import { Fault } from "../../tensor/fault.ts";
 import { memoryOf } from "../../tensor/kernel.ts";
 import { type BlocksKernel, blocksKernel } from "../../tensor/kernels/blocks.ts";
+import { readElements, type WeightMatrix } from "../matrix.ts";
 import { type BlockScheme, groupsOf, hasZeroPoints, levelsOf } from "./blocks.ts";
-import { readElements, type WeightMatrix } from "./matrix.ts";
 import { type PackedBlocks, shiftOf, widthOf } from "./packing.ts";
 
 export interface Rounded {

@@ -8,9 +8,9 @@ import { type Observer, observe } from "../../runtime/observe.ts";
 import { Fault } from "../../tensor/fault.ts";
 import { floatsOf } from "../../tensor/tensor.ts";
 import { liftConstants } from "../../transform/fold.ts";
+import { shapes } from "../sample.ts";
 import { type Context, defineTechnique } from "../technique.ts";
 import { channelMaxima, type Reader, readersOf, rescale } from "./rescale.ts";
-import { shapes } from "./sample.ts";
 
 /**
  * Xiao et al. 2022, eq. 4: s_j = max|X_j|^α / max|W_j|^(1−α), what the inputs are divided and the weights multiplied by; 1 where a channel

@@ -2,7 +2,8 @@
 import type { Graph } from "../../ir/graph.ts";
 import { labelOf } from "../../ir/walk.ts";
 import { sizeOf } from "../../tensor/dtype.ts";
-import { type Found, type Layer, leave } from "./layers.ts";
+import { leave } from "../left.ts";
+import type { Found, Layer } from "./layers.ts";
 import { depthwise as isDepthwise } from "./patches.ts";
 
 export interface Choice {

@@ -6,21 +6,21 @@ import { Fault } from "../../tensor/fault.ts";
 import { foldValues, liftConstants } from "../../transform/fold.ts";
 import { upgrade } from "../../transform/upgrade.ts";
 import { raiseIrVersion } from "../../transform/weights.ts";
+import { leave } from "../left.ts";
+import { elementsOf } from "../matrix.ts";
+import { sampled } from "../sample.ts";
 import { type Context, defineTechnique } from "../technique.ts";
+import { computedWeights, type WeightLayer, weightLayers } from "../weightlayers.ts";
 import { rescaleForAwq } from "./activationaware.ts";
 import { formsOf } from "./blockforms.ts";
 import type { BlockScheme } from "./blocks.ts";
 import { relativeErrors } from "./error.ts";
 import { decodeFloats, encodeFloats, type FloatBlocks } from "./floatcodes.ts";
-import { leave } from "./layers.ts";
 import { learnedCodes } from "./learned.ts";
-import { elementsOf } from "./matrix.ts";
 import { widthOf } from "./packing.ts";
 import { blocksIn, type Coded, codesIn, nearest, type Rounding } from "./rounding.ts";
-import { sampled } from "./sample.ts";
 import { roundToHalf } from "./slabs.ts";
 import { dropFloats, readInitializers } from "./store.ts";
-import { computedWeights, type WeightLayer, weightLayers } from "./weightlayers.ts";
 
 const params = {
   type: choice(["int4", "int8", "int3", "int2", "ternary", "binary", "nf4", "fp4"], {

@@ -1,10 +1,10 @@
 /** Second moments of what layers read: the Hessians of their output errors, from calibration data. */
-import type { Dataset } from "../../data/dataset.ts";
-import { cloneModel, type Model, type Value } from "../../ir/graph.ts";
-import { Build } from "../../ops/build.ts";
-import { type Observer, observe } from "../../runtime/observe.ts";
-import { sizeOf } from "../../tensor/dtype.ts";
-import { floatsOf, tensor } from "../../tensor/tensor.ts";
+import type { Dataset } from "../data/dataset.ts";
+import { cloneModel, type Model, type Value } from "../ir/graph.ts";
+import { Build } from "../ops/build.ts";
+import { type Observer, observe } from "../runtime/observe.ts";
+import { sizeOf } from "../tensor/dtype.ts";
+import { floatsOf, tensor } from "../tensor/tensor.ts";
 import { sampled } from "./sample.ts";
 import type { WeightLayer } from "./weightlayers.ts";
 

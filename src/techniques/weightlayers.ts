@@ -1,13 +1,13 @@
 /** The layers whose weights can be stored in blocks: MatMul, Gemm, Conv, ConvTranspose, LSTM, GRU, RNN, and the tables that Gather reads. */
-import type { Model, Node, Value } from "../../ir/graph.ts";
-import { matcher, namesOf, type Selector } from "../../ir/select.ts";
-import { allNodes } from "../../ir/walk.ts";
-import { type DType, isFloat, sizeOf } from "../../tensor/dtype.ts";
-import { reshape, type Tensor } from "../../tensor/tensor.ts";
-import { transposed, type WeightUse, weightSeenBy, weightsOf } from "../../transform/weights.ts";
-import { leave } from "./layers.ts";
+import type { Model, Node, Value } from "../ir/graph.ts";
+import { matcher, namesOf, type Selector } from "../ir/select.ts";
+import { allNodes } from "../ir/walk.ts";
+import { type DType, isFloat, sizeOf } from "../tensor/dtype.ts";
+import { reshape, type Tensor } from "../tensor/tensor.ts";
+import { transposed, type WeightUse, weightSeenBy, weightsOf } from "../transform/weights.ts";
+import { leave } from "./left.ts";
 import type { WeightMatrix } from "./matrix.ts";
-import type { Layout } from "./packing.ts";
+import type { Layout } from "./quantize/packing.ts";
 
 const recurrent = ["LSTM", "GRU", "RNN"] as const;
 const ops = ["MatMul", "Gemm", "Conv", "ConvTranspose", "Gather", ...recurrent] as const;

@@ -1,7 +1,7 @@
 /** A stored weight as a matrix [rows = output channels, columns = inputs], read in slabs. */
-import { smallFloats } from "../../tensor/dtype.ts";
-import { Fault } from "../../tensor/fault.ts";
-import { readInto, type Tensor } from "../../tensor/tensor.ts";
+import { smallFloats } from "../tensor/dtype.ts";
+import { Fault } from "../tensor/fault.ts";
+import { readInto, type Tensor } from "../tensor/tensor.ts";
 
 export interface WeightMatrix {
   /** float32 or float16, of rows·columns elements. */

@@ -1,6 +1,6 @@
 /** The error of a layer's output as a quadratic form: for inputs with H = Σ xᵀx, weights that are off by Δ err by tr(Δ·H·Δᵀ) = Σ ‖Δx‖². */
-import { Fault } from "../../tensor/fault.ts";
-import { type Dense, dense, type Matrix } from "../../tensor/linalg/dense.ts";
+import { Fault } from "../tensor/fault.ts";
+import { type Dense, dense, type Matrix } from "../tensor/linalg/dense.ts";
 
 /** Rows of weights at a time. */
 const most = 256;

@@ -1,8 +1,8 @@
 /** What a part of the data tells: enough for errors and shapes, quick for sets of any size. */
-import { type Dataset, subset } from "../../data/dataset.ts";
-import type { Model, Value } from "../../ir/graph.ts";
-import { feed } from "../../runtime/feeds.ts";
-import { observeShapes } from "../../runtime/shapes.ts";
+import { type Dataset, subset } from "../data/dataset.ts";
+import type { Model, Value } from "../ir/graph.ts";
+import { feed } from "../runtime/feeds.ts";
+import { observeShapes } from "../runtime/shapes.ts";
 
 /** The shape of any value for one example, read off a run on the first. */
 export async function shapes(model: Model, data: Dataset, threads: number): Promise<(v: Value) => readonly number[] | null> {
