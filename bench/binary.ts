@@ -5,17 +5,9 @@
  * [--seeds 3] [--threads 1] [part …]` writes bench/results/binary.json; parts: mlp (3×1024, binary weights), ternary (LeNet-5 beside its
  * dense twin), xnor (LeNet-5 with binary weights and activations between its first and last layer).
  */
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { cpus } from "node:os";
-import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { type Dataset, fromArrays } from "../src/data/dataset.ts";
-import { jitter } from "../src/data/jitter.ts";
-import { openData } from "../src/data/open.node.ts";
-import { preprocess } from "../src/data/preprocess.ts";
-import { split } from "../src/data/split.ts";
+import type { Dataset } from "../src/data/dataset.ts";
 import { cloneModel, type Model } from "../src/ir/graph.ts";
-import { accuracy, evaluate } from "../src/measure/accuracy.ts";
 import { lenet5 } from "../src/nets/lenet5.ts";
 import { mlp } from "../src/nets/mlp.ts";
 import { net } from "../src/nets/net.ts";
@@ -24,37 +16,17 @@ import { writeModel } from "../src/onnx/write.ts";
 import { compress } from "../src/recipe/compress.ts";
 import { binary } from "../src/techniques/index.ts";
 import type { Step } from "../src/techniques/technique.ts";
-import { fit } from "../src/train/fit.ts";
-import { crossEntropy } from "../src/train/loss.ts";
-import { adam } from "../src/train/optimizer.ts";
-import { cosine } from "../src/train/schedule.ts";
+import * as digits from "./digits.ts";
+import { median, moved, parts, record, round, trained } from "./digits.ts";
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: { seeds: { type: "string", default: "3" }, threads: { type: "string", default: "1" } },
 });
 const threads = Number(values.threads);
-const folder = process.env.MNIST_DIR ?? join(import.meta.dirname, "../../shared/data/mnist");
-if (!existsSync(folder)) throw new Error(`no MNIST at ${folder}; MNIST_DIR names the folder of its four IDX files`);
-
-const all = (data: Dataset) => data.take(Array.from({ length: data.length }, (_, i) => i));
-async function part(which: "train" | "test", shape: string): Promise<Dataset> {
-  return fromArrays(all(preprocess(await openData(folder, which === "test" ? { part: "test" } : {}), ["scale", `reshape:to=${shape}`])));
-}
-async function parts(seed: number, images: boolean) {
-  const shape = images ? "1x28x28" : "784";
-  const { train, held } = split(await part("train", shape), { fraction: 5000 / 60000, seed });
-  return { train, held, test: await part("test", shape) };
-}
-const moved = (data: Dataset, epochs: number, seed: number) => jitter(data, { by: 1, times: epochs, size: [28, 28], seed });
-
-const round = (x: number) => Math.round(1000 * x) / 1000;
-const median = (x: readonly number[]) => x.toSorted((a, b) => a - b)[x.length >> 1]!;
 
 /** Test error in percent, of the very bytes. */
-async function error(bytes: Uint8Array, data: Dataset): Promise<number> {
-  return round(100 - (await evaluate(readModel(bytes), data, accuracy(), { threads })).measurement.value);
-}
+const error = (bytes: Uint8Array, data: Dataset) => digits.error(readModel(bytes), data, threads);
 
 /** The step on `epochs` times as many digits, once through. */
 async function after(model: Model, step: Step, train: Dataset, epochs: number, seed: number): Promise<Uint8Array> {
@@ -77,7 +49,7 @@ function normalizedLenet5(seed: number): Model {
 
 const runs: Record<string, (seed: number) => Promise<Record<string, number>>> = {
   async mlp(seed) {
-    const { train, test } = await parts(seed, false);
+    const { train, test } = await parts(seed);
     const start = performance.now();
     const model = mlp({ sizes: [784, 1024, 1024, 1024, 10], batchNorm: true, seed });
     const step = binary({ scaling: "none", epochs: 1, batchSize: 500, learningRate: 3e-3 });
@@ -91,19 +63,8 @@ const runs: Record<string, (seed: number) => Promise<Record<string, number>>> = 
   },
   async ternary(seed) {
     const { train, held, test } = await parts(seed, true);
-    const model = lenet5({ seed });
-    await fit(model, {
-      data: moved(train, 8, seed),
-      evaluateEvery: Math.ceil(train.length / 64),
-      validation: held,
-      keepBest: true,
-      loss: crossEntropy(),
-      optimizer: adam({ learningRate: 1e-3 }),
-      schedule: cosine(),
-      batchSize: 64,
-      seed,
-      threads,
-    });
+    const training = { epochs: 8, batchSize: 64, learningRate: 1e-3, jitter: 1, threads };
+    const model = await trained(lenet5({ seed }), { train, held }, seed, training);
     const dense = writeModel(model);
     const step = binary({ weights: "ternary", epochs: 1, batchSize: 64, learningRate: 5e-4 });
     const bytes = await after(cloneModel(model), step, train, 8, seed + 100);
@@ -120,8 +81,6 @@ const runs: Record<string, (seed: number) => Promise<Record<string, number>>> = 
 };
 
 const seeds = Array.from({ length: Number(values.seeds) }, (_, i) => i);
-const file = join(import.meta.dirname, "results", "binary.json");
-mkdirSync(join(import.meta.dirname, "results"), { recursive: true });
 for (const name of positionals.length ? positionals : Object.keys(runs)) {
   const run = runs[name];
   if (!run) throw new Error(`no part "${name}"; there are ${Object.keys(runs).join(", ")}`);
@@ -129,10 +88,7 @@ for (const name of positionals.length ? positionals : Object.keys(runs)) {
   for (const seed of seeds) {
     results.push(await run(seed));
     console.log(name, seed, JSON.stringify(results.at(-1)));
-    const have = existsSync(file) ? (JSON.parse(readFileSync(file, "utf8")) as { results: object }).results : {};
-    const machine = { cpu: cpus()[0]!.model, cores: cpus().length, node: process.version };
     const medians = Object.fromEntries(Object.keys(results[0]!).map((k) => [k, median(results.map((r) => r[k]!))]));
-    const record = { seeds: seeds.slice(0, results.length), median: medians, runs: results };
-    writeFileSync(file, `${JSON.stringify({ machine, threads, results: { ...have, [name]: record } }, null, 1)}\n`);
+    record("binary", threads, name, { seeds: seeds.slice(0, results.length), median: medians, runs: results });
   }
 }
