@@ -40,6 +40,8 @@ export interface FineTuning {
   /** Epochs that went before: their order of examples and dropout masks are not drawn again. */
   readonly round?: number;
   readonly batchStatistics?: boolean;
+  /** Share of the steps after which the best epoch is looked for. */
+  readonly keepFrom?: number;
 }
 
 /** Trains the model as `params` and `tuning` say. */
@@ -63,6 +65,7 @@ export function fineTune(model: Model, params: ValuesOf<typeof training>, contex
     ...(tuning.trainable ? { trainable: tuning.trainable } : {}),
     ...(tuning.frozen ? { frozen: tuning.frozen } : {}),
     ...(tuning.live ? { live: tuning.live } : {}),
+    ...(tuning.keepFrom ? { keepFrom: tuning.keepFrom } : {}),
     ...(tuning.batchStatistics ? { batchStatistics: true } : {}),
     ...(onStep ? { onStep } : {}),
     progress: (p) => context.progress({ ...p, what }),

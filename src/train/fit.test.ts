@@ -248,10 +248,13 @@ test("tied weights stay tied, also in a Constant node, in float64 and behind a S
   });
 });
 
-test("the best weights are kept, and patience ends the training", async () => {
+test.each([
+  { keepFrom: 0, wanted: [2, 10] },
+  { keepFrom: 0.5, wanted: [4, 12] },
+])("the best weights are kept (after a share of $keepFrom), and patience ends the training", async ({ keepFrom, wanted }) => {
   const model = net();
   const kept: Float32Array[] = [];
-  // A metric that is best at the second epoch.
+  // A metric that is best at the second epoch, and of the second half at the fourth.
   const script = [0.125, 0.875, 0.5, 0.375, 0.25, 0.125];
   let calls = 0;
   const { history, best, steps } = await fit(model, {
@@ -271,12 +274,13 @@ test("the best weights are kept, and patience ends the training", async () => {
     epochs: 6,
     batchSize: 16,
     keepBest: true,
+    keepFrom,
     patience: 3,
     threads: 1,
   });
-  expect(history.map((e) => e.metric)).toEqual(script.slice(0, 5));
-  expect([best, steps]).toEqual([2, 10]);
-  expect(floatsOf(find(model.graph, "fc1.weight")!.data!)).toEqual(kept[3]);
+  expect(history.map((e) => e.metric)).toEqual(script.slice(0, wanted[1]! / 2));
+  expect([best, steps]).toEqual(wanted);
+  expect(floatsOf(find(model.graph, "fc1.weight")!.data!)).toEqual(kept[2 * wanted[0]! - 1]);
 });
 
 test("a live initializer can be changed on the way, without a gradient of its own", async () => {

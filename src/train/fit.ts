@@ -51,6 +51,8 @@ export interface FitOptions {
   readonly metric?: Metric;
   /** End with the weights of the best score. */
   readonly keepBest?: boolean;
+  /** Scores count for keepBest and patience only after this share of the steps: until then the model is not yet what is wanted (masks still grow). */
+  readonly keepFrom?: number;
   /** Stop after so many scores without a better one. */
   readonly patience?: number;
   readonly threads?: number;
@@ -192,11 +194,12 @@ export async function fit(model: Model, options: FitOptions): Promise<Fitted> {
         course.history.push(entry);
         course.epochLoss = 0;
         const best = course.history.find((e) => e.step === course.best);
-        if (score && (!best || validate!.better(score, best as Score))) {
+        const counts = score && course.step > Math.floor((options.keepFrom ?? 0) * of);
+        if (counts && (!best || validate!.better(score, best as Score))) {
           course.best = course.step;
           course.worse = 0;
           if (options.keepBest) memory.keep();
-        } else if (score && ++course.worse >= (options.patience ?? Infinity)) stopped = true;
+        } else if (counts && ++course.worse >= (options.patience ?? Infinity)) stopped = true;
       }
       const left = (((performance.now() - began) / (course.step - beganAt)) * (of - course.step)) / 1000;
       const metric = course.history.at(-1)?.metric;

@@ -59,7 +59,7 @@ export const magnitude = defineTechnique({
           values(m.value.name).set(keep[i]!);
         });
       };
-      await fineTune(model, p, context, { ...tune, epochs, live: masks.map((m) => m.value.name), onStep });
+      await fineTune(model, p, context, { ...tune, epochs, live: masks.map((m) => m.value.name), onStep, keepFrom: p.ramp });
       mergeMasks(masks);
       remove(weights, keep, context);
     } else {
