@@ -1,6 +1,6 @@
 /** The error of a layer's output as a quadratic form: for inputs with H = Σ xᵀx, weights that are off by Δ err by tr(Δ·H·Δᵀ) = Σ ‖Δx‖². */
 import { Fault } from "../tensor/fault.ts";
-import { type Dense, dense, type Matrix } from "../tensor/linalg/dense.ts";
+import { type Dense, dense, type Matrix, udu } from "../tensor/linalg/dense.ts";
 
 /** Rows of weights at a time. */
 const most = 256;
@@ -34,6 +34,25 @@ export function quadratic(hessian: Float64Array, n: number): Quadratic {
       return sum;
     },
   };
+}
+
+/** The mean of the diagonal of a Hessian [n, n]; 1 where it is zero. Errors: not finite, as of `where`. */
+export function meanDiagonal(hessian: ArrayLike<number>, n: number, where: string): number {
+  let trace = 0;
+  for (let i = 0; i < n; i++) trace += hessian[i * n + i]!;
+  if (!(trace < Infinity)) throw new Fault(where, "the Hessian is not finite");
+  return trace / n || 1;
+}
+
+/** {@link udu} of H + share·mean·I: the share is `damp`, raised tenfold (from 1e-4 at least) as often as that is not positive definite. */
+export function dampedFactors(space: Dense, u: Matrix, h: Float64Array, mean: number, damp: number): Float64Array {
+  for (let share = damp; ; share = Math.max(share, 1e-4) * 10) {
+    try {
+      return udu(space, u, h, share * mean);
+    } catch (e) {
+      if (share > 10) throw e;
+    }
+  }
 }
 
 /** tr(Δ·H·Δᵀ) with Δ = ŵ − w, both [rows, columns]. */

@@ -20,6 +20,8 @@ export interface Moments {
 
 /** Bytes of Hessians at a time. */
 const perPass = 1e9;
+/** Bytes of a Conv's patches at a time. */
+const perRun = 256e6;
 /** Rows that are enough, and examples that are taken whatever rows they have. */
 const [enoughRows, fewest] = [16384, 128];
 
@@ -54,12 +56,18 @@ export async function withMoments(
   threads: number,
   use: (layer: WeightLayer, moments: Moments | null) => void,
 ): Promise<void> {
-  const enough = sampled(data, await examplesFor(model, layers, data, threads));
+  const enough = await sampleFor(model, layers, data, threads);
   let pass: WeightLayer[] = [];
   let inputs = new Set<string>();
   let bytes = 0;
   const flush = async () => {
-    if (pass.length) await gather(model, pass, enough, threads, use);
+    if (pass.length)
+      await gather(model, pass, enough, threads, momentsOf, (l, s) => {
+        const k = l.matrix.columns;
+        const n = s?.[k * k + k] ?? 0;
+        const meanAbs = () => Float32Array.from(s!.subarray(k * k, k * k + k), (x) => x / n);
+        use(l, n > 0 ? { n, hessian: s!.subarray(0, k * k).slice(), meanAbs: meanAbs() } : null);
+      });
     [pass, inputs, bytes] = [[], new Set(), 0];
   };
   for (const l of layers) {
@@ -70,6 +78,20 @@ export async function withMoments(
     inputs.add(inputKey(l));
   }
   await flush();
+}
+
+/** Σ x² by column of each layer's matrix, the Hessian's diagonal alone, over the examples of {@link withMoments}; null where no row was seen. */
+export async function inputSquares(
+  model: Model,
+  layers: readonly WeightLayer[],
+  data: Dataset,
+  threads: number,
+): Promise<Map<WeightLayer, Float64Array | null>> {
+  const out = new Map<WeightLayer, Float64Array | null>();
+  const enough = await sampleFor(model, layers, data, threads);
+  const squares = (b: Build, rows: Value) => b.sum(b.mul(rows, rows), [0], true);
+  if (layers.length) await gather(model, layers, enough, threads, squares, (l, s) => out.set(l, s ?? null));
+  return out;
 }
 
 /** Layers of equal key read the same rows. */
@@ -96,29 +118,48 @@ function rowsOf(b: Build, l: WeightLayer, x: Value): Value {
   return b.reshape(b.transpose(patches, [0, ...space, 1]), [-1, columns]);
 }
 
-async function examplesFor(model: Model, layers: readonly WeightLayer[], data: Dataset, threads: number): Promise<number> {
+/** As many of the examples as there is use for, and how many of them at a time keep the patches of Convs small. */
+interface Sample {
+  readonly data: Dataset;
+  readonly batchSize: number;
+}
+
+async function sampleFor(model: Model, layers: readonly WeightLayer[], data: Dataset, threads: number): Promise<Sample> {
   const look = sampled(data, 4);
-  let most = 0;
   const count: Observer<number> = { init: () => 0, update: (s, _, shape) => s + sizeOf(shape.slice(0, -1)) };
   // A Conv has a row for every place of its output.
   const places: Observer<number> = { init: () => 0, update: (s, _, shape) => s + shape[0]! * sizeOf(shape.slice(2)) };
   const dense = layers.filter((l) => l.op !== "Conv").map((l) => l.node.inputs[0]!);
-  const convs = layers.filter((l) => l.op === "Conv").map((l) => l.node.outputs[0]!);
-  for (const [values, observer] of [
-    [dense, count],
-    [convs, places],
-  ] as const) {
-    if (values.length) for (const n of (await observe(model, values, look, observer, { threads })).values()) most = Math.max(most, n);
-  }
-  return Math.max(fewest, Math.ceil((enoughRows * look.length) / Math.max(1, most)));
+  const convs = new Map(layers.filter((l) => l.op === "Conv").map((l) => [l.node.outputs[0]!, l.matrix.columns]));
+  let [most, elements] = [1, 1];
+  if (dense.length) for (const n of (await observe(model, dense, look, count, { threads })).values()) most = Math.max(most, n);
+  if (convs.size)
+    for (const [v, n] of await observe(model, convs.keys(), look, places, { threads })) {
+      most = Math.max(most, n);
+      elements = Math.max(elements, n * convs.get(v)!);
+    }
+  return {
+    data: sampled(data, Math.max(fewest, Math.ceil((enoughRows * look.length) / most))),
+    batchSize: Math.min(32, Math.max(1, Math.floor((perRun * look.length) / (4 * elements)))),
+  };
 }
 
+/** Σ xᵀx, Σ |x| and the number of rows: [columns + 2, columns]. */
+function momentsOf(b: Build, rows: Value, columns: number): Value {
+  const gram = b.matmul(b.transpose(rows, [1, 0]), rows);
+  const abs = b.sum(b.op("Abs", [rows]), [0], true);
+  const n = b.cast(b.op("Slice", [b.op("Shape", [rows]), b.i64([0]), b.i64([1])]), "float32");
+  return b.op("Concat", [gram, abs, b.expand(b.reshape(n, [1, 1]), [1, columns])], { axis: 0 });
+}
+
+/** Sums over the data of what `reduce` makes of each layer's rows, which adds up over batches. */
 async function gather(
   model: Model,
   layers: readonly WeightLayer[],
-  data: Dataset,
+  { data, batchSize }: Sample,
   threads: number,
-  use: (layer: WeightLayer, moments: Moments | null) => void,
+  reduce: (b: Build, rows: Value, columns: number) => Value,
+  use: (layer: WeightLayer, sum: Float64Array<ArrayBuffer> | undefined) => void,
 ): Promise<void> {
   const copies = new Map<Value, Value>();
   const probe = cloneModel(model, copies);
@@ -130,21 +171,8 @@ async function gather(
     if (watched.has(key)) continue;
     const node = copies.get(l.node.outputs[0]!)!.producer!;
     const b = new Build(node.graph, probe.opsets.get("") ?? 1, "moments");
-    const rows = rowsOf(b, l, node.inputs[0]!);
-    const { columns } = l.matrix;
-    const gram = b.matmul(b.transpose(rows, [1, 0]), rows);
-    const abs = b.sum(b.op("Abs", [rows]), [0], true);
-    const n = b.cast(b.op("Slice", [b.op("Shape", [rows]), b.i64([0]), b.i64([1])]), "float32");
-    watched.set(key, b.op("Concat", [gram, abs, b.expand(b.reshape(n, [1, 1]), [1, columns])], { axis: 0 }));
+    watched.set(key, reduce(b, rowsOf(b, l, node.inputs[0]!), l.matrix.columns));
   }
-  const seen = await observe(probe, watched.values(), data, sums, { threads });
-  for (const [i, l] of layers.entries()) {
-    const s = seen.get(watched.get(keys[i]!)!);
-    const k = l.matrix.columns;
-    const n = s?.[k * k + k] ?? 0;
-    use(
-      l,
-      n > 0 ? { n, hessian: s!.subarray(0, k * k).slice(), meanAbs: Float32Array.from(s!.subarray(k * k, k * k + k), (x) => x / n) } : null,
-    );
-  }
+  const seen = await observe(probe, watched.values(), data, sums, { threads, batchSize });
+  for (const [i, l] of layers.entries()) use(l, seen.get(watched.get(keys[i]!)!));
 }

@@ -1,6 +1,7 @@
 /** GPTQ: columns are rounded one after the other, and those that are left make up for the error. */
 import { Fault } from "../../tensor/fault.ts";
-import { type Dense, dense, type Matrix, udu } from "../../tensor/linalg/dense.ts";
+import { type Dense, dense, type Matrix } from "../../tensor/linalg/dense.ts";
+import { dampedFactors, meanDiagonal } from "../hessian.ts";
 import { type BlockCodes, type BlockScheme, emptyCodes, type Grid, gridOf, levelsOf } from "./blocks.ts";
 import { searchGrid } from "./grid.ts";
 
@@ -138,24 +139,12 @@ function spanOf(groupSize: number, blockSize: number, columns: number): number {
 /** The factors of the damped Hessian, its columns in the order they are done. */
 function factor(space: Dense, u: Matrix, hessian: Float64Array, permutation: Int32Array, damp: number): Float64Array {
   const n = permutation.length;
+  const mean = meanDiagonal(hessian, n, "gptq");
   const h = new Float64Array(n * n);
-  let trace = 0;
   for (let i = 0; i < n; i++) {
     const from = permutation[i]! * n;
     for (let j = 0; j < n; j++) h[i * n + j] = hessian[from + permutation[j]!]!;
-    trace += h[i * n + i]!;
+    if (!(h[i * n + i]! > 0)) h[i * n + i] = mean;
   }
-  if (!(trace < Infinity)) throw new Fault("gptq", "the Hessian is not finite");
-  const mean = trace / n || 1;
-  for (let i = 0; i < n; i++) if (!(h[i * n + i]! > 0)) h[i * n + i] = mean;
-  let added = 0;
-  for (let share = damp; ; share = Math.max(share, 1e-4) * 10) {
-    for (let i = 0; i < n; i++) h[i * n + i]! += (share - added) * mean;
-    added = share;
-    try {
-      return udu(space, u, h);
-    } catch (e) {
-      if (share > 10) throw e;
-    }
-  }
+  return dampedFactors(space, u, h, mean, damp);
 }

@@ -78,16 +78,17 @@ export function dense(elements: number): Dense {
 }
 
 /**
- * A symmetric positive definite H [n, n] (its lower half is read) as U·D·Uᵀ: `u` becomes unit upper triangular, D's diagonal is returned.
+ * A symmetric H [n, n] (its lower half is read) + ridge·I, if positive definite, as U·D·Uᵀ: `u` becomes unit upper triangular, D's diagonal is returned.
  * With it an error e_i made in column i is best answered in column k > i by u_ik·e_i (Frantar et al. 2022 by way of the inverse's factor;
  * Chee et al. 2023, theorem 1, as here), and 1/d_k is the first diagonal element of the inverse of H's part from row and column k on
  * (the [H⁻¹]_qq of optimal brain surgery, once the columns before are done). Errors: not positive definite.
  */
-export function udu(space: Dense, u: Matrix, h: ArrayLike<number>): Float64Array<ArrayBuffer> {
+export function udu(space: Dense, u: Matrix, h: ArrayLike<number>, ridge = 0): Float64Array<ArrayBuffer> {
   const n = u.rows;
   const last = n * n - 1;
   // H with its rows and columns in opposite order has the factor L; so has H the factor R = L turned round, which is upper triangular.
   for (let i = 0; i < n; i++) for (let j = 0; j <= i; j++) u.data[i * n + j] = h[last - j * n - i]!;
+  if (ridge) for (let i = 0; i < n; i++) u.data[i * n + i]! += ridge;
   space.cholesky(u);
   u.data.reverse();
   const d = new Float64Array(n);
