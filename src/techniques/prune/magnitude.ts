@@ -8,7 +8,8 @@ import { insertMask, type Mask, mergeMasks, zeroed } from "../../transform/mask.
 import { dropDefault, type Weight, weightsOf } from "../../transform/weights.ts";
 import { fineTune, labelled, training } from "../finetune.ts";
 import { type Context, defineTechnique } from "../technique.ts";
-import { lowest, scheduled } from "./importance.ts";
+import { select } from "./pattern.ts";
+import { scheduled } from "./schedule.ts";
 
 export const magnitude = defineTechnique({
   technique: "magnitude",
@@ -50,7 +51,7 @@ export const magnitude = defineTechnique({
       const onStep = ({ step, of, values }: { step: number; of: number; values(name: string): Float32Array }) => {
         const ramp = Math.max(1, Math.floor(p.ramp * of));
         if (step > ramp || (step % p.every !== 0 && step !== ramp)) return;
-        keep = lowest(
+        keep = select(
           scores(masks.map((m) => [values(m.weight.name), values(m.value.name)])),
           scheduled("cubic", p.sparsity, step, ramp),
           p.scope,
@@ -65,7 +66,7 @@ export const magnitude = defineTechnique({
     } else {
       const rounds = p.schedule === "iterative" ? p.rounds : 1;
       for (let round = 1; round <= rounds; round++) {
-        const keep = lowest(
+        const keep = select(
           scores(weights.map((w) => [numbersOf(w.value.data!)])),
           scheduled(p.schedule, p.sparsity, round, rounds),
           p.scope,
@@ -81,11 +82,11 @@ export const magnitude = defineTechnique({
 });
 
 /** |w|, of entries already masked 0. */
-function scores(layers: readonly (readonly ArrayLike<number>[])[]): Float32Array[] {
+function scores(layers: readonly (readonly ArrayLike<number>[])[]) {
   return layers.map(([w, mask]) => {
     const out = new Float32Array(w!.length);
     for (let i = 0; i < out.length; i++) out[i] = mask && mask[i] === 0 ? 0 : Math.abs(w![i]!);
-    return out;
+    return { scores: out, rows: 1, columns: out.length };
   });
 }
 
