@@ -169,6 +169,8 @@ describe("claims", () => {
     ["a vast sparse tensor", sparse([2n ** 40n], [0n], 1), "claims 1099511627776 elements; the limit for sparse tensors is 1073741824"],
     ["a sparse index outside", sparse([4n], [4n], 1), "has the index 4 where 4 is the size"],
     ["a negative sparse index", sparse([4n], [-1n], 1), "has the index -1 where 4 is the size"],
+    ["a sparse index twice", sparse([4n], [1n, 1n], 2), "its indices must ascend, each once; got the place 1 behind 1"],
+    ["sparse indices out of order", sparse([4n], [2n, 1n], 2), "its indices must ascend, each once; got the place 1 behind 2"],
     ["too few sparse indices", sparse([4n], [1n], 2), "has 1 indices for 2 values"],
   ])("%s", (_, bytes, message) => {
     expect(() => readModel(bytes)).toThrow(message);

@@ -1,9 +1,11 @@
 /** Facts that are no row of a table: limits, accuracies and speeds of one runtime. */
 import { type Model, newModel } from "../../src/ir/graph.ts";
+import { sparseIndicesOf } from "../../src/onnx/sparse.ts";
 import { Build } from "../../src/ops/build.ts";
 import { type DType, dtypes } from "../../src/tensor/dtype.ts";
 import { random } from "../../src/tensor/random.ts";
 import { numbersOf, type Tensor, tensor } from "../../src/tensor/tensor.ts";
+import { sparsify } from "../../src/transform/sparse.ts";
 import type { Engine } from "../probe.ts";
 
 type Feeds = Readonly<Record<string, Tensor>>;
@@ -175,8 +177,29 @@ async function saturates(engine: Engine): Promise<number> {
   return y.every((v) => v === 64 * 255 * 127) ? 0 : 1;
 }
 
+/** Which element types of a sparse initializer's indices it takes, and adds right. */
+export async function sparse(engine: Engine): Promise<Record<string, number>> {
+  const facts: Record<string, number> = {};
+  for (const [type, n] of [
+    ["int8", 100],
+    ["int16", 1000],
+    ["int32", 40_000],
+    ["int64", 100],
+  ] as const) {
+    const values = Array.from({ length: n }, (_, i) => (i % 10 === 9 ? i : 0));
+    const { model, feeds } = made(17, 8, [n], (b, x) => b.add(x, b.graph.initializer("w", tensor("float32", [n], values))));
+    sparsify(model, { indices: type === "int64" ? "int64" : "narrow" });
+    const written = sparseIndicesOf([...model.graph.initializers][0]!.data!);
+    if (written !== type) throw new Error(`indices are ${written}, not ${type}`);
+    const want = numbersOf(feeds.x!).map((v, i) => Math.fround(v + values[i]!));
+    const got = await engine.run(model, feeds).then(numbersOf, () => []);
+    facts[`sparse/${type}`] = want.every((v, i) => v === got[i]) ? 1 : 0;
+  }
+  return facts;
+}
+
 /**
- * Limits ("opset", "ir"), what passes in and out ("io/bfloat16": 1), relative errors of fused forms ("blocked/int4"), and times relative
+ * Limits ("opset", "ir"), what passes in and out ("io/bfloat16": 1), sparse initializers by their indices ("sparse/int8": 1), relative errors of fused forms ("blocked/int4"), and times relative
  * to what they are compared with ("time/…": above 1 is slower).
  */
 export async function factsOf(engine: Engine): Promise<Record<string, number>> {
@@ -186,6 +209,7 @@ export async function factsOf(engine: Engine): Promise<Record<string, number>> {
   facts.saturates = await saturates(engine);
   for (const type of ["bfloat16", "float8e4m3fn", "float8e5m2", "int4", "uint4", "int2", "uint2"] as const)
     facts[`io/${type}`] = await passes(engine, type);
+  Object.assign(facts, await sparse(engine));
   for (const type of ["int4", "uint4", "int2", "uint2", "int8", "uint8"] as const) {
     const e = await blockedError(engine, type);
     if (e !== null) facts[`blocked/${type}`] = e;

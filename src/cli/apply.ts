@@ -5,6 +5,7 @@ import { named } from "../lint/finding.ts";
 import { targetOf, targets } from "../lint/lint.ts";
 import type { Metric } from "../measure/accuracy.ts";
 import { fileBytes, load, save, writeBytes } from "../onnx/file.ts";
+import type { SparseIndices } from "../onnx/sparse.ts";
 import { compress } from "../recipe/compress.ts";
 import { stepText } from "../recipe/recipe.ts";
 import type { Run } from "../recipe/run.ts";
@@ -17,7 +18,7 @@ import { type DataOptions, dataFor, dataName, withData, withMetric } from "./dat
 import { checkOutput } from "./output.ts";
 import { progressLine } from "./progress.ts";
 import { dim, print } from "./terminal.ts";
-import { amount, parser, repeated, shape, Usage, whole } from "./usage.ts";
+import { amount, parser, repeated, shape, sparseOption, Usage, whole } from "./usage.ts";
 
 export interface ApplyOptions extends DataOptions {
   readonly output?: string;
@@ -34,6 +35,7 @@ export interface ApplyOptions extends DataOptions {
   readonly measure: boolean;
   readonly apart?: true;
   readonly target?: string;
+  readonly sparse?: SparseIndices;
   readonly quiet?: true;
 }
 
@@ -57,6 +59,7 @@ export function withApply(command: Command): Command {
       `where the result is to run, for warnings about it: ${targets.join(", ")} (default: node)`,
       parser((text) => targetOf(text)),
     )
+    .addOption(sparseOption())
     .option("--report <file>", "the result as an HTML page")
     .option("--json <file>", "the record of the run as JSON")
     .option("--no-measure", "do not measure the result")
@@ -89,6 +92,7 @@ export async function applySteps(
       ...(options.metric ? { metric: options.metric } : {}),
       ...(threads ? { threads } : {}),
       ...(options.target ? { target: options.target } : {}),
+      ...(options.sparse ? { sparse: options.sparse } : {}),
       measure:
         options.measure && !apart
           ? {

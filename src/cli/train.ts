@@ -7,6 +7,8 @@ import { cloneModel } from "../ir/graph.ts";
 import type { Metric } from "../measure/accuracy.ts";
 import { measureModels } from "../measure/measure.ts";
 import { fileBytes, load, save, writeBytes } from "../onnx/file.ts";
+import type { SparseIndices } from "../onnx/sparse.ts";
+import { storeSparsely } from "../recipe/sparse.ts";
 import { comparison } from "../report/comparison.ts";
 import { bytes } from "../report/format.ts";
 import { table } from "../report/table.ts";
@@ -19,7 +21,7 @@ import { type DataOptions, dataFor, withData, withMetric } from "./data.ts";
 import { checkOutput } from "./output.ts";
 import { progressLine } from "./progress.ts";
 import { print } from "./terminal.ts";
-import { amount, parser, Usage, whole } from "./usage.ts";
+import { amount, parser, sparseOption, Usage, whole } from "./usage.ts";
 
 interface Options extends DataOptions {
   readonly output?: string;
@@ -44,6 +46,7 @@ interface Options extends DataOptions {
   readonly resume?: string;
   readonly seed: number;
   readonly threads?: number;
+  readonly sparse?: SparseIndices;
   readonly quiet?: true;
 }
 
@@ -79,6 +82,7 @@ withMetric(withData(command, ["train", "validation", "data"]))
   .option("--resume <file>", "go on from a checkpoint, bit for bit as if it had never stopped; give the same other options")
   .option("--seed <number>", "order of the examples and dropout follow from it", whole(0), 0)
   .option("--threads <number>", "threads to train with", whole(1))
+  .addOption(sparseOption())
   .option("--quiet", "no progress")
   .action(run);
 
@@ -134,6 +138,7 @@ async function run(path: string, options: Options): Promise<void> {
       ...(threads === undefined ? {} : { threads }),
     });
     line.clear();
+    if (options.sparse) print(`· ${storeSparsely(trained, options.sparse).what}`);
     save(trained, output);
     print(epochsTable(fitted));
     if (data) {

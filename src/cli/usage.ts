@@ -1,5 +1,5 @@
 /** Errors of how the command was called, and the parsers of option values. */
-import { InvalidArgumentError } from "commander";
+import { InvalidArgumentError, Option } from "commander";
 import { Fault } from "../tensor/fault.ts";
 
 /** A wrong call: exit code 2. */
@@ -44,6 +44,16 @@ export function amount(min: number): (text: string) => number {
     if (text.trim() === "" || !Number.isFinite(x) || x < min) throw new InvalidArgumentError(`a number of at least ${min} is needed.`);
     return x;
   };
+}
+
+/** How a result's zeros are stored. */
+export function sparseOption(): Option {
+  return new Option(
+    "--sparse [indices]",
+    "store initializers sparsely where that is smaller, with indices as the specification has them, or narrow ones that ONNX Runtime takes",
+  )
+    .choices(["int64", "narrow"])
+    .preset("int64");
 }
 
 /** "1,4" → [1, 4]. */

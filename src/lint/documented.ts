@@ -18,6 +18,8 @@ export interface Documented {
   readonly typed?: readonly (readonly [types: string, ops: string])[];
   /** Element types that it has none of. */
   readonly refused?: readonly DType[];
+  /** Why sparse initializers are not taken; without it ONNX Runtime loads the file, and makes them dense before anything else sees them. */
+  readonly sparse?: string;
   /** What else is demanded. */
   readonly demands?: readonly ("zeroPoint0" | "fixedShapes")[];
 }
@@ -130,6 +132,7 @@ export const documented: Readonly<Record<string, Documented>> = {
         `,
       ],
     ],
+    sparse: "the parser reads dense initializers alone",
     demands: ["zeroPoint0"],
   },
   coreml: {
@@ -176,5 +179,6 @@ export const documented: Readonly<Record<string, Documented>> = {
     opsets: [7, 18],
     ir: 8,
     ops: null,
+    sparse: "nothing says that its runtime takes sparse initializers",
   },
 };

@@ -11,6 +11,7 @@ import { documentFindings } from "./documents.ts";
 import { type Finding, sortedFindings } from "./finding.ts";
 import { kernelFindings } from "./kernels.ts";
 import { type Measured, measured } from "./runtime.ts";
+import { sparseFindings } from "./sparse.ts";
 import { typesOf } from "./types.ts";
 
 /** Runtimes that can be asked about: measured ones first, the others as their documents say. */
@@ -38,6 +39,7 @@ export function lint(model: Model, target: string): Finding[] {
       ...limits(model, { opset: m.facts.opset!, from: 7, ir: m.facts.ir! }, `measured, ${m.runtime}`),
       ...ends(flat, m),
       ...sizes(flat, target),
+      ...sparseFindings(model, target),
       ...agreementFindings(flat, types),
       ...kernelFindings(flat, types, m),
       ...costFindings(flat, types, m),
@@ -46,6 +48,7 @@ export function lint(model: Model, target: string): Finding[] {
   const basis = `documented, ${d.document}`;
   return sortedFindings([
     ...limits(model, { from: d.opsets?.[0] ?? 7, opset: d.opsets?.[1] ?? 99, ir: d.ir ?? 99 }, basis),
+    ...sparseFindings(model, target),
     ...agreementFindings(flat, types),
     ...documentFindings(flat, types, d),
   ]);

@@ -83,7 +83,7 @@ describe("all figures of two models", () => {
       { name: "b", model: mlp(8) },
     ];
     const [a, b] = await measureModels(models, { seconds: 0 });
-    expect(a!.map((m) => m.metric)).toEqual(["file", "brotli", "parameters", "nonZero", "macs"]);
+    expect(a!.map((m) => m.metric)).toEqual(["file", "sparse", "brotli", "sparseBrotli", "parameters", "nonZero", "macs"]);
     expect(of(b!, "maxError")).toMatchObject({ value: 0, at: { data: "random" } });
     expect(await measureModels([], {})).toEqual([]);
   });

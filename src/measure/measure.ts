@@ -1,10 +1,11 @@
 /** All figures of several models, side by side. */
 import { host } from "#host";
 import { type Batch, type Dataset, fromFeeds, subset } from "../data/dataset.ts";
-import type { Model } from "../ir/graph.ts";
+import { cloneModel, type Model } from "../ir/graph.ts";
 import { feed, fixedBatch } from "../runtime/feeds.ts";
 import { observeShapes, sampleFeeds } from "../runtime/shapes.ts";
 import { Fault } from "../tensor/fault.ts";
+import { densify, sparsify } from "../transform/sparse.ts";
 import { accuracy, change, type Evaluation, evaluate, type Metric } from "./accuracy.ts";
 import { fidelity } from "./fidelity.ts";
 import { batchOf, latency } from "./latency.ts";
@@ -115,16 +116,24 @@ export async function measureModels(models: readonly Measured[], options: Measur
 }
 
 /**
- * file: bytes on disk, external data included; brotli: the same as a web server would send it (quality 9); parameters; nonZero.
- * All are counted, not sampled.
+ * file: bytes on disk, external data included; sparse: with sparse initializers where those are smaller (the file's own bytes where none
+ * is); dense: without any, where the file has some; brotli and sparseBrotli: the same as a web server would send them (quality 9);
+ * parameters; nonZero. All are counted, not sampled, on files that were written.
  */
 export async function sizes(model: Model, options: { path?: string; brotli?: boolean } = {}): Promise<Measurement[]> {
   const exact = (metric: string, value: number, unit: string): Measurement => ({ metric, value, unit, n: 0, interval: null });
-  const { file, brotli } = await host.bytes(model, options.path ?? null, options.brotli ?? true);
+  const compressed = options.brotli ?? true;
+  const { file, brotli } = await host.bytes(model, options.path ?? null, compressed);
+  const forms = { sparse: cloneModel(model), dense: cloneModel(model) };
+  const sparse = sparsify(forms.sparse).length ? await host.bytes(forms.sparse, null, compressed) : { file, brotli };
+  const dense = densify(forms.dense) ? (await host.bytes(forms.dense, null, false)).file : null;
   const { parameters, nonZero } = countParameters(model);
   return [
     exact("file", file, "B"),
+    ...(dense === null ? [] : [exact("dense", dense, "B")]),
+    exact("sparse", sparse.file, "B"),
     ...(brotli === null ? [] : [exact("brotli", brotli, "B")]),
+    ...(sparse.brotli === null ? [] : [exact("sparseBrotli", sparse.brotli, "B")]),
     exact("parameters", parameters, ""),
     exact("nonZero", nonZero, ""),
   ];

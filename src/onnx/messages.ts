@@ -22,6 +22,7 @@ export const ModelProtoSchema = schema(onnx.ModelProtoSchema);
 export const GraphProtoSchema = schema(onnx.GraphProtoSchema);
 export const NodeProtoSchema = schema(onnx.NodeProtoSchema);
 export const AttributeProtoSchema = schema(onnx.AttributeProtoSchema);
+export const SparseTensorProtoSchema = schema(onnx.SparseTensorProtoSchema);
 export const TensorProtoSchema = schema(onnx.TensorProtoSchema);
 export const ValueInfoProtoSchema = schema(onnx.ValueInfoProtoSchema);
 export const TypeProtoSchema = schema(onnx.TypeProtoSchema);

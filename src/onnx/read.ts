@@ -15,7 +15,8 @@ import { dtypeOfCode } from "../tensor/dtype.ts";
 import { Fault } from "../tensor/fault.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { GraphProtoSchema, ModelProtoSchema, ValueInfoProtoSchema } from "./messages.ts";
-import { type ExternalReader, readSparse, readTensor } from "./tensor.ts";
+import { readSparse } from "./sparse.ts";
+import { type ExternalReader, readTensor } from "./tensor.ts";
 import { scan } from "./wire.ts";
 
 /** What a Model keeps of the file it came from: the message and the exact bytes, so that an untouched model is written back as it was. */

@@ -1,9 +1,9 @@
-/** TensorProto and SparseTensorProto to Tensor and back. */
+/** TensorProto to Tensor and back. */
 import { create } from "@bufbuild/protobuf";
 import { type SparseTensorProto, type TensorProto, TensorProto_DataLocation } from "onnx-buf";
 import { byteLengthOf, type DType, dtypeOfCode, dtypes, sizeOf } from "../tensor/dtype.ts";
 import { Fault } from "../tensor/fault.ts";
-import { bytesOf, type LazyBytes, numbersOf, type Tensor } from "../tensor/tensor.ts";
+import type { LazyBytes, Tensor } from "../tensor/tensor.ts";
 import { limits } from "./limits.ts";
 import { TensorProtoSchema, trulyUnknown, typedData, typedFields } from "./messages.ts";
 import { countVarints, eachVarint } from "./wire.ts";
@@ -27,7 +27,8 @@ export function isStill(t: Tensor, proto: TensorProto | SparseTensorProto): bool
   );
 }
 
-function remember(proto: TensorProto | SparseTensorProto, t: Tensor): Tensor {
+/** The tensor, from now on known to be what `proto` says. */
+export function remember(proto: TensorProto | SparseTensorProto, t: Tensor): Tensor {
   const out = { ...t, source: proto };
   readAs.set(proto, out);
   return out;
@@ -52,7 +53,8 @@ export function readTensor(proto: TensorProto, external: ExternalReader, where: 
   return remember(proto, { dtype, shape, data });
 }
 
-function readShape(dims: readonly bigint[], where: string): number[] {
+/** Errors: sizes that are negative, or more than any file holds. */
+export function readShape(dims: readonly bigint[], where: string): number[] {
   if (dims.length > limits.dims) throw new Fault(where, `claims ${dims.length} dimensions; the limit is ${limits.dims}`);
   const shape = dims.map(Number);
   let n = 1;
@@ -114,56 +116,6 @@ function readTyped(proto: TensorProto, dtype: DType, need: number, where: string
     return new Uint8Array(words.buffer);
   };
   return need <= lazyFrom ? decode() : { byteLength: need, read: (start = 0, end = need) => decode().subarray(start, end) };
-}
-
-/** A sparse tensor, made dense when it is read. Errors: indices that do not match the values or lie outside the shape. */
-export function readSparse(proto: SparseTensorProto, external: ExternalReader, where: string): Tensor {
-  if (!proto.values || !proto.indices) throw new Fault(where, "is a sparse tensor without values or indices");
-  const values = readTensor(proto.values, external, where);
-  const { dtype } = values;
-  const indices = numbersOf(readTensor(proto.indices, external, where));
-  const shape = readShape(proto.dims, where);
-  const n = sizeOf(shape);
-  const most = values.strings ? limits.sparseStrings : limits.sparseElements;
-  if (n > most) throw new Fault(where, `claims ${n} elements; the limit for sparse tensors is ${most}`);
-  const count = sizeOf(values.shape);
-  const coordinates = proto.indices.dims.length === 2;
-  const per = coordinates ? shape.length : 1;
-  if (indices.length !== count * per) throw new Fault(where, `has ${indices.length} indices for ${count} values`);
-  const bounds = coordinates ? shape : [n];
-  const offsetOf = (i: number) => {
-    let at = 0;
-    for (let d = 0; d < per; d++) {
-      const x = indices[i * per + d]!;
-      if (!(x >= 0 && x < bounds[d]!)) throw new Fault(where, `has the index ${x} where ${bounds[d]} is the size`);
-      at = at * bounds[d]! + x;
-    }
-    return at;
-  };
-  for (let i = 0; i < count; i++) offsetOf(i);
-  if (values.strings) {
-    const strings = new Array<Uint8Array>(n).fill(new Uint8Array(0));
-    values.strings.forEach((s, i) => {
-      strings[offsetOf(i)] = s;
-    });
-    return remember(proto, { dtype, shape, data: values.data, strings });
-  }
-  const { bits } = dtypes[dtype];
-  const byteLength = byteLengthOf(dtype, shape);
-  const read = (start = 0, end = byteLength) => {
-    const out = new Uint8Array(byteLength);
-    const from = bytesOf(values);
-    for (let i = 0; i < count; i++) {
-      const at = offsetOf(i);
-      if (bits >= 8) out.set(from.subarray((i * bits) / 8, ((i + 1) * bits) / 8), (at * bits) / 8);
-      else {
-        const code = (from[Math.floor((i * bits) / 8)]! >> ((i * bits) % 8)) & ((1 << bits) - 1);
-        out[Math.floor((at * bits) / 8)]! |= code << ((at * bits) % 8);
-      }
-    }
-    return out.subarray(start, end);
-  };
-  return remember(proto, { dtype, shape, data: { byteLength, read } });
 }
 
 /** A TensorProto that says everything but the bytes; notes and unknown fields are taken over from `from`. */

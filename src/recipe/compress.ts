@@ -11,12 +11,14 @@ import { accuracy, evaluate, type Metric } from "../measure/accuracy.ts";
 import { feedsFor, type Measured, type MeasureOptions, measureModels } from "../measure/measure.ts";
 import type { Measurement } from "../measure/measurement.ts";
 import { slowness } from "../measure/slowness.ts";
+import type { SparseIndices } from "../onnx/sparse.ts";
 import { observeShapes, sampleFeeds } from "../runtime/shapes.ts";
 import type { Context, Progress, Step } from "../techniques/technique.ts";
 import { Fault } from "../tensor/fault.ts";
 import { fingerprint } from "./fingerprint.ts";
 import { recipeJson, stepText } from "./recipe.ts";
 import type { Gate, Run, StepRecord } from "./run.ts";
+import { storeSparsely } from "./sparse.ts";
 import { version } from "./version.ts";
 
 export interface CompressOptions {
@@ -40,6 +42,8 @@ export interface CompressOptions {
   readonly measure?: Omit<MeasureOptions, "data" | "metric"> | null;
   /** Where the result is to run, for what is said of it: node (default), wasm, webgpu, tensorrt … (see lint). */
   readonly target?: string;
+  /** Store initializers sparsely where that is smaller and the target loads it, with such indices. Default: as they are. */
+  readonly sparse?: SparseIndices | null;
   /** How models that a step names (a teacher, a student) are loaded; default: from files. */
   readonly load?: (path: string) => Promise<Model>;
   /** What to call the model, the result and the test data in the record. */
@@ -82,7 +86,7 @@ export async function compress(
   const known = lint(model, target);
   const { train, calibration, validation } = examples(options, metric, seed);
   const records: StepRecord[] = [];
-  let current = model;
+  let current = steps.length || !options.sparse ? model : cloneModel(model);
   for (const [i, step] of steps.entries()) {
     const notes: string[] = [];
     const prefix = steps.length > 1 ? `${i + 1}/${steps.length} ` : "";
@@ -104,6 +108,7 @@ export async function compress(
     records.push({ technique: step.technique, params: step.params, notes, seconds: (performance.now() - start) / 1000 });
   }
   const gate = maxDrop === null ? null : await decide(model, current, validation!, metric, maxDrop, threads);
+  const stored = options.sparse ? [storeSparsely(current, options.sparse, target)] : [];
   const result = names.result ?? (steps.map((s) => stepText(s)).join(" + ") || "unchanged");
   const original = names.model ?? (model.graph.name || "model");
   const models = [
@@ -118,7 +123,7 @@ export async function compress(
   };
   const { figures, unmeasured } = options.measure === null ? nothing : await measureBoth(models, measuring);
   const [before = [], after = []] = figures;
-  const findings = [...sinceThen(known, lint(current, target)), ...(await whySlow(models, after, measuring))];
+  const findings = [...stored, ...sinceThen(known, lint(current, target)), ...(await whySlow(models, after, measuring))];
   const run: Run = {
     pith: version,
     date: new Date().toISOString(),

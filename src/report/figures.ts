@@ -39,6 +39,8 @@ interface Kind {
   readonly quality?: true;
   /** Shown only where rows differ, and only where there is room. */
   readonly minor?: true;
+  /** Shown only where some row has it below this share of the other metric. */
+  readonly below?: readonly [metric: string, share: number];
 }
 
 /** Known metrics in the order of their columns; percentiles of latency are apart. Any other metric is a quality and comes first. */
@@ -51,14 +53,23 @@ const kinds: Readonly<Record<string, Kind>> = {
   cosine: { title: "cosine", text: (m) => m.value.toFixed(6), better: "higher", quality: true },
   nonZero: { title: "non-zero", text: (m) => count(m.value), better: "lower", ratio: true },
   file: { title: "file", text: (m) => bytes(m.value), better: "lower", ratio: true },
+  sparse: { title: "sparse", text: (m) => bytes(m.value), better: "lower", ratio: true, below: ["file", 0.9] },
   brotli: { title: "brotli", text: (m) => bytes(m.value), better: "lower", ratio: true },
+  sparseBrotli: {
+    title: "sparse brotli",
+    text: (m) => bytes(m.value),
+    better: "lower",
+    ratio: true,
+    minor: true,
+    below: ["brotli", 0.98],
+  },
   macs: { title: "MACs", text: (m) => count(m.value), better: "lower", ratio: true, minor: true },
   "latency/50": { title: "median", text: (m) => milliseconds(m.value), better: "lower", ratio: true },
   "latency/95": { title: "p95", text: (m) => milliseconds(m.value), better: "lower" },
   throughput: { title: "throughput", text: (m) => `${grouped(Math.round(m.value))}/s`, better: "higher", ratio: true },
   peakMemory: { title: "peak memory", text: (m) => bytes(m.value), better: "lower", ratio: true },
 };
-const unshown = /^(parameters|emptyMemory|speedup|latency\/99|.+Change)$/;
+const unshown = /^(parameters|dense|emptyMemory|speedup|latency\/99|.+Change)$/;
 
 const metricOf = (m: Measurement) => (m.metric === "latency" ? `latency/${m.at?.percentile}` : m.metric);
 /** What a metric may be measured under several of. */
@@ -83,6 +94,7 @@ export function figuresOf(rows: readonly (readonly Measurement[])[]): Figure[] {
       return [...variants.keys()].flatMap((variant): Figure[] => {
         const of = (all: readonly Measurement[]) => all.find((m) => metricOf(m) === metric && variantOf(m).join(" ") === variant);
         if (kind.minor && new Set(rows.flatMap((r) => of(r)?.value ?? [])).size < 2) return [];
+        if (kind.below && !rows.some((r) => isBelow(of(r), r, kind.below!))) return [];
         const several = variants.size > 1;
         return [
           {
@@ -99,6 +111,11 @@ export function figuresOf(rows: readonly (readonly Measurement[])[]): Figure[] {
         ];
       });
     });
+}
+
+function isBelow(m: Measurement | undefined, row: readonly Measurement[], [metric, share]: readonly [string, number]): boolean {
+  const other = row.find((x) => x.metric === metric);
+  return m !== undefined && other !== undefined && m.value < share * other.value;
 }
 
 /** The figure of that metric; of several conditions the first. */
