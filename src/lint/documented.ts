@@ -18,8 +18,8 @@ export interface Documented {
   readonly typed?: readonly (readonly [types: string, ops: string])[];
   /** Element types that it has none of. */
   readonly refused?: readonly DType[];
-  /** Why sparse initializers are not taken; without it ONNX Runtime loads the file, and makes them dense before anything else sees them. */
-  readonly sparse?: string;
+  /** Why sparse initializers are not taken, and by what; without it ONNX Runtime loads the file, and makes them dense before anything else sees them. */
+  readonly sparse?: { readonly refused: string; readonly basis: string };
   /** What else is demanded. */
   readonly demands?: readonly ("zeroPoint0" | "fixedShapes")[];
 }
@@ -132,7 +132,7 @@ export const documented: Readonly<Record<string, Documented>> = {
         `,
       ],
     ],
-    sparse: "the parser reads dense initializers alone",
+    sparse: { refused: "the parser reads dense initializers alone", basis: "onnx-tensorrt, ModelImporter.cpp" },
     demands: ["zeroPoint0"],
   },
   coreml: {
@@ -179,6 +179,6 @@ export const documented: Readonly<Record<string, Documented>> = {
     opsets: [7, 18],
     ir: 8,
     ops: null,
-    sparse: "nothing says that its runtime takes sparse initializers",
+    sparse: { refused: "nothing says that its runtime takes them", basis: "onnxruntime-web 1.14 was not tried" },
   },
 };

@@ -12,10 +12,10 @@ export function sparseOn(target: string, indices: DType): { readonly refused: st
   const m: Measured | undefined = (measured as Readonly<Record<string, Measured>>)[target];
   if (m) {
     const taken = m.facts[`sparse/${indices}`] === 1;
-    return { refused: taken ? null : `it does not take sparse initializers with ${indices} indices`, basis: `measured, ${m.runtime}` };
+    return { refused: taken ? null : `it does not take them with ${indices} indices`, basis: `measured, ${m.runtime}` };
   }
   const d = documented[target] as Documented;
-  if (d.sparse) return { refused: d.sparse, basis: `documented, ${d.document}` };
+  if (d.sparse) return d.sparse;
   return { ...sparseOn("node", indices), basis: `${measured.node.runtime}, whose loader goes before` };
 }
 
@@ -28,12 +28,15 @@ export function sparseFindings(model: Model, target: string): Finding[] {
     bytes += v.data!.data.byteLength;
   }
   const narrow = [...by].filter(([t]) => t !== "int64").flatMap(([, names]) => names);
-  const refused = [...by].flatMap(([indices, nodes]): Finding[] => {
-    const { refused, basis } = sparseOn(target, indices);
-    return refused ? [{ level: "error", what: `${nodes.length} sparse initializers: ${refused}`, nodes, basis }] : [];
-  });
-  if (refused.length || by.size === 0) return refused;
   const nodes = [...by.values()].flat();
+  const refused = new Map<string, Finding>();
+  for (const [indices, names] of by) {
+    const on = sparseOn(target, indices);
+    if (!on.refused) continue;
+    const all = [...(refused.get(on.refused)?.nodes ?? []), ...names];
+    refused.set(on.refused, { level: "error", what: `sparse initializers: ${on.refused}`, nodes: all, basis: on.basis });
+  }
+  if (refused.size || nodes.length === 0) return [...refused.values()];
   const out: Finding[] = [
     {
       level: "note",

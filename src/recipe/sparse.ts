@@ -9,7 +9,7 @@ import { sparsify } from "../transform/sparse.ts";
 export function storeSparsely(model: Model, indices: SparseIndices, target = "node"): Finding {
   const asked = sparseOn(target, indices === "int64" ? "int64" : "int8");
   const basis = asked.basis;
-  if (asked.refused) return { level: "warning", what: `left dense for ${target}: ${asked.refused}`, nodes: [], basis };
+  if (asked.refused) return { level: "warning", what: `left dense for ${target}, not stored sparsely: ${asked.refused}`, nodes: [], basis };
   const made = sparsify(model, { indices });
   if (made.length === 0)
     return {
