@@ -11,7 +11,7 @@ import { floatsOf, numbersOf, type Tensor, wrap } from "../tensor/tensor.ts";
 import { fold } from "../transform/fold.ts";
 import { grad } from "../transform/grad.ts";
 import { dropDefault } from "../transform/weights.ts";
-import type { Loss, Pair } from "./loss.ts";
+import type { Loss, Pair, Root } from "./loss.ts";
 
 export interface GraphOptions {
   /** Which initializers are trained; default: those that look like weights (see {@link looksTrained}). */
@@ -74,6 +74,7 @@ export interface WithLoss {
   readonly own: ReadonlySet<string>;
   readonly loss: Value;
   readonly pairs: readonly Pair[];
+  readonly roots: readonly Root[];
   /** Dataset array → graph input. */
   readonly arrays: ReadonlyMap<string, string>;
 }
@@ -94,7 +95,7 @@ export function attach(model: Model, loss: Loss, sample: Batch): WithLoss {
     arrays.set(v.name, v.name);
   }
   const b = Build.of(model, "loss");
-  const { value, pairs } = loss.attach({
+  const { value, pairs, roots } = loss.attach({
     b,
     sample: (name) => sampleOf(name, "loss"),
     array(name) {
@@ -114,7 +115,7 @@ export function attach(model: Model, loss: Loss, sample: Batch): WithLoss {
   });
   while (graph.outputs.length) graph.removeOutput(0);
   graph.addOutput(value);
-  return { model, own, loss: value, pairs, arrays };
+  return { model, own, loss: value, pairs, roots, arrays };
 }
 
 /** Builds the training graph for batches of the shapes of `sample`; changes `attached`. Errors: no weight gets a gradient; an op without a rule. */

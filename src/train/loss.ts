@@ -3,8 +3,8 @@
 import type { Batch } from "../data/dataset.ts";
 import { called, declare, int, number, optional, text } from "../data/params.ts";
 import type { Value } from "../ir/graph.ts";
-import type { Build } from "../ops/build.ts";
-import { dtypes, isFloat } from "../tensor/dtype.ts";
+import { type Build, shapeOf } from "../ops/build.ts";
+import { dtypes, isFloat, sizeOf } from "../tensor/dtype.ts";
 import { Fault } from "../tensor/fault.ts";
 import { numbersOf, type Tensor, tensor } from "../tensor/tensor.ts";
 
@@ -28,10 +28,19 @@ export interface Pair {
   readonly classes?: { readonly axis: number; readonly ignore: number | null };
 }
 
+/** A square root of a loss's second derivative in one of the values it works on: S with S·Sᵀ = ∂²loss/∂output². */
+export interface Root {
+  readonly output: Value;
+  /** Appends S·v for `v` of the output's shape. `here`: the values of today, of known shapes, for those the loss was attached to. */
+  times(b: Build, v: Value, here: (v: Value) => Value): Value;
+}
+
 export interface Attached {
   /** The loss, a scalar. */
   readonly value: Value;
   readonly pairs: readonly Pair[];
+  /** The second derivative is the sum of theirs. */
+  readonly roots: readonly Root[];
 }
 
 export interface Loss {
@@ -84,11 +93,12 @@ export const crossEntropy = declare(
       }
       const classes = { axis, ignore: probabilities ? null : ignore };
       const pairs = [{ array: labels, target, output: logits, ...(probabilities ? {} : { classes }) }];
-      if (classes.ignore === null) return { value: b.neg(mean(b, each)), pairs };
+      if (classes.ignore === null) return { value: b.neg(mean(b, each)), pairs, roots: [softmaxRoot(logits, axis)] };
       const counts = b.op("Not", [b.op("Equal", [ids, b.constant(tensor("int64", [], [classes.ignore]))])]);
       const weight = b.op("Cast", [counts], { to: dtypes.float32.code });
       const total = b.op("Max", [b.op("ReduceSum", [weight], { keepdims: 0 }), b.f32(1)]);
-      return { value: b.neg(b.div(b.op("ReduceSum", [b.mul(each, weight)], { keepdims: 0 }), total)), pairs };
+      const value = b.neg(b.div(b.op("ReduceSum", [b.mul(each, weight)], { keepdims: 0 }), total));
+      return { value, pairs, roots: [softmaxRoot(logits, axis, { weight, total })] };
     },
   }),
 );
@@ -104,7 +114,8 @@ export const mse = declare(
       const y = site.output(output, false);
       const t = floats(b, site, target);
       const d = b.sub(y, t);
-      return { value: mean(b, b.mul(d, d)), pairs: [{ array: target, target: t, output: y }] };
+      const root: Root = { output: y, times: (b, v, here) => b.mul(v, b.f32(Math.sqrt(2 / sizeOf(shapeOf(here(y)))))) };
+      return { value: mean(b, b.mul(d, d)), pairs: [{ array: target, target: t, output: y }], roots: [root] };
     },
   }),
 );
@@ -122,7 +133,8 @@ export const kl = declare(
       const soften = (v: Value) => b.op("LogSoftmax", [temperature === 1 ? v : b.mul(v, b.f32(1 / temperature))], { axis });
       const wanted = soften(t);
       const each = b.sum(b.mul(b.op("Exp", [wanted]), b.sub(wanted, soften(student))), [axis]);
-      return { value: b.mul(mean(b, each), b.f32(temperature ** 2)), pairs: [{ array: teacher, target: t, output: student }] };
+      const pairs = [{ array: teacher, target: t, output: student }];
+      return { value: b.mul(mean(b, each), b.f32(temperature ** 2)), pairs, roots: [softmaxRoot(student, axis, { temperature })] };
     },
   }),
 );
@@ -134,7 +146,8 @@ export function sum(terms: readonly (readonly [weight: number, loss: Loss])[]): 
     attach(site) {
       const parts = terms.map(([, loss]) => loss.attach(site));
       const value = parts.map((p, i) => site.b.mul(p.value, site.b.f32(terms[i]![0]))).reduce((a, c) => site.b.add(a, c));
-      return { value, pairs: parts.flatMap((p) => p.pairs) };
+      const roots = parts.flatMap((p, i) => p.roots.map((r): Root => scaled(r, Math.sqrt(terms[i]![0]))));
+      return { value, pairs: parts.flatMap((p) => p.pairs), roots };
     },
   };
 }
@@ -164,6 +177,35 @@ export function checkLabels(pair: Pick<Pair, "array" | "classes">, classes: numb
     throw new Fault("data", `"${pair.array}" holds class ${id} at example ${example}; the model has classes 0 to ${classes - 1}${padding}`);
   }
 }
+
+/**
+ * With p = softmax(z/T), T²·(−Σ t·log p) has the second derivative diag p − p·pᵀ = Σ_c p_c·(e_c − p)(e_c − p)ᵀ in z where Σ t = 1, so that
+ * S·v = √p·v − p·Σ √p·v; over the number of positions (those that count).
+ */
+function softmaxRoot(
+  output: Value,
+  axis: number,
+  { temperature = 1, weight, total }: { temperature?: number; weight?: Value; total?: Value } = {},
+): Root {
+  return {
+    output,
+    times(b, v, here) {
+      const z = here(output);
+      const shape = shapeOf(z);
+      const p = b.op("Softmax", [temperature === 1 ? z : b.mul(z, b.f32(1 / temperature))], { axis });
+      const part = b.mul(b.op("Sqrt", [p]), v);
+      const times = b.sub(part, b.mul(p, b.sum(part, [axis], true)));
+      if (!weight || !total) return b.mul(times, b.f32(Math.sqrt(shape.at(axis)! / sizeOf(shape))));
+      return b.mul(times, b.op("Unsqueeze", [b.op("Sqrt", [b.div(here(weight), here(total))]), b.i64([axis])]));
+    },
+  };
+}
+
+/** The root of `by`² times what `root` is that of. */
+const scaled = (root: Root, by: number): Root => ({
+  output: root.output,
+  times: (b, v, here) => b.mul(root.times(b, v, here), b.f32(by)),
+});
 
 function mean(b: Build, v: Value): Value {
   return b.op("ReduceMean", [v], { keepdims: 0 });

@@ -9,10 +9,11 @@ import { tensor } from "../tensor/tensor.ts";
 
 /**
  * Appends nodes that compute ∂loss/∂w for every w in `wrt` and returns them by w; a w the loss does not depend on has no entry.
- * `loss` is a float scalar (shape [] or [1]); element types and shapes of all values between must be known; opset ≥ 17.
+ * `loss` is a float scalar (shape [] or [1]), or values of any shape with their cotangents c: then Σ Jᵀc, the c taken as constant.
+ * Element types and shapes of all values between must be known; opset ≥ 17.
  * Nothing is computed where no gradient is needed. Errors: an op without a rule on the way, by name.
  */
-export function grad(model: Model, loss: Value, wrt: readonly Value[]): Map<Value, Value> {
+export function grad(model: Model, loss: Value | ReadonlyMap<Value, Value>, wrt: readonly Value[]): Map<Value, Value> {
   const b = Build.of(model, "grad");
   if (b.opset < 17) throw new Fault("grad", `rules are written for opset 17 and later; upgrade the model first; got opset ${b.opset}`);
   const order = sorted(model.graph);
@@ -27,10 +28,10 @@ export function grad(model: Model, loss: Value, wrt: readonly Value[]): Map<Valu
       for (const o of n.outputs) if (o && (carries || !o.type || isFloat(o.type.dtype))) active.add(o);
     }
   }
-  const cotangents = new Map<Value, Value>();
-  if (!active.has(loss)) return new Map();
-  const dtype = loss.type?.dtype ?? "float32";
-  cotangents.set(loss, b.constant(tensor(dtype, loss.shape ?? [], [1])));
+  const one = (l: Value) => b.constant(tensor(l.type?.dtype ?? "float32", l.shape ?? [], [1]));
+  const seeds = "get" in loss ? [...loss] : active.has(loss) ? [[loss, one(loss)] as const] : [];
+  const cotangents = new Map<Value, Value>(seeds.filter(([l]) => active.has(l)));
+  if (cotangents.size === 0) return new Map();
   for (const n of order.reverse()) {
     const g = n.outputs.map((o) => (o ? (cotangents.get(o) ?? null) : null));
     if (g.every((x) => x === null)) continue;
