@@ -1,5 +1,6 @@
 /** What pith knows of one ONNX op. An op it does not know still loads, runs and saves; only a gradient through it is refused. */
 import type { Node, Value } from "../ir/graph.ts";
+import type { AxesRule } from "./axes.ts";
 import type { Build } from "./build.ts";
 
 /** What a gradient rule gets. */
@@ -24,6 +25,8 @@ export interface Op {
   readonly carries?: true;
   /** Multiply-accumulates of one run, from the shapes on the node's values; null where a shape is missing. */
   readonly macs?: (node: Node) => number | null;
+  /** Which of its axes are the same, which pass and which are summed (see dims.ts). An op without a rule keeps all it touches from being pruned. */
+  readonly axes?: AxesRule;
   /** The input that holds the weights (Conv, Gemm and MatMul: 1), and the axis of its output channels. */
   readonly weight?: { readonly input: number; readonly outputAxis: (node: Node) => number };
 }

@@ -3,6 +3,7 @@ import type { Node, Value } from "../ir/graph.ts";
 import { constantOf, labelOf } from "../ir/walk.ts";
 import { Fault } from "../tensor/fault.ts";
 import { integersOf } from "../tensor/tensor.ts";
+import { type AxesRule, losesZero } from "./axes.ts";
 import { type Build, dtypeOf, shapeOf } from "./build.ts";
 import type { Op } from "./op.ts";
 
@@ -17,9 +18,10 @@ export interface Pointwise {
   readonly k: (value: number) => Value;
 }
 
-/** y = f(x) element by element; `dx` gives the cotangent of x. */
-export function unary(dx: (p: Pointwise) => Value): Op {
+/** y = f(x); `dx` gives the cotangent of x, `axes` says what becomes of its axes. */
+export function unary(dx: (p: Pointwise) => Value, axes: AxesRule): Op {
   return {
+    axes,
     vjp({ node, g, b, needs }) {
       const x = input(node, 0);
       if (!needs[0]) return [];
@@ -35,8 +37,9 @@ export interface Operands extends Omit<Pointwise, "x"> {
 }
 
 /** y = f(x, z) element by element under broadcasting; `dx` and `dz` give cotangents of y's shape, which are then summed down. */
-export function binary(dx: (p: Operands) => Value, dz: (p: Operands) => Value): Op {
+export function binary(dx: (p: Operands) => Value, dz: (p: Operands) => Value, axes: AxesRule): Op {
   return {
+    axes,
     vjp({ node, g, b, needs }) {
       const [x, z] = [input(node, 0), input(node, 1)];
       const y = node.outputs[0]!;
@@ -56,8 +59,9 @@ export interface Variadic extends Pointwise {
 }
 
 /** y = f(x₀, x₁, …) element by element under broadcasting. */
-export function variadic(dx: (p: Variadic) => Value): Op {
+export function variadic(dx: (p: Variadic) => Value, axes: AxesRule): Op {
   return {
+    axes,
     vjp({ node, g, b, needs }) {
       const xs = node.inputs.map((_, i) => input(node, i));
       const y = node.outputs[0]!;
@@ -71,6 +75,8 @@ export function variadic(dx: (p: Variadic) => Value): Op {
 
 /** An op no gradient passes: comparisons, shapes, indices, piecewise constant functions. */
 export const stop: Op = { stops: true };
+/** As {@link stop}, element by element under broadcasting. */
+export const stopElementwise: Op = { stops: true, axes: losesZero };
 
 /** Input `index` of a node. Errors: it is omitted. */
 export function input(node: Node, index: number): Value {
