@@ -5,15 +5,15 @@ import { type Dim, product, unit } from "./dims.ts";
 
 /** Where an op writes a size down: an attribute, an entry of a list attribute, or entry `at` of an integer input. */
 export type Slot =
-  | { readonly attr: string; readonly at?: number }
-  /** `otherwise`: the attribute that holds it in older opsets; `lacks`: it may be left out where all are equal, and is written when they no longer are. */
-  | { readonly input: number; readonly at: number; readonly otherwise?: string; readonly lacks?: true };
+  | { readonly attr: string; readonly at?: number; readonly from?: Dim }
+  /** `otherwise`: the attribute that holds it in older opsets; `lacks`: it may be left out where all are equal, and is written when they no longer are; `from`: what negative numbers count from the end of. */
+  | { readonly input: number; readonly at: number; readonly otherwise?: string; readonly lacks?: true; readonly from?: Dim };
 
 /**
  * Whether an output is zero at a removed position, given that all weights are: where **any** of the inputs is (products), where **all** of
- * those are that reach there (sums, and ops of one input that map 0 to 0), where all are that have the position at all (**joined** end to end), or not known (**none**).
+ * those are that reach there (sums, and ops of one input that map 0 to 0), where the last and any of the others is (**biased** products), where all are that have the position at all (**joined** end to end), or not known (**none**).
  */
-export type Zero = "any" | "all" | "joined" | "none";
+export type Zero = "any" | "all" | "biased" | "joined" | "none";
 
 /** One node's axes, for its rule to unify. Inputs and outputs are named by number. */
 export interface Axes {
@@ -26,6 +26,8 @@ export interface Axes {
   has(input: number): boolean;
   /** Whether an output is used. */
   gives(output: number): boolean;
+  /** The number of entries of an input that is a list; null: omitted or not known. */
+  dim(input: number): number | null;
   /** The axes of an input. Errors: it is omitted, or its shape is not known: the node is then left alone as one without a rule. */
   input(index: number): readonly Dim[];
   output(index: number): readonly Dim[];
@@ -46,6 +48,8 @@ export interface Axes {
   zero(kind: Zero, from?: readonly number[]): void;
   /** The node has the size of `d` written down there. */
   size(slot: Slot, d: Dim): void;
+  /** A reason that names the node: `Slice "x" cuts it`. */
+  says(what: string): string;
   /** An error that leaves the node alone, as one without a rule. */
   refuse(why: string): Fault;
 }
@@ -58,11 +62,11 @@ export type AxesRule = (t: Axes) => void;
 /** The reason of spatial axes and kernels. */
 export const slides = "a window slides over it";
 
-/** Unify two lists axis by axis. Errors: of different lengths. */
-export function same(t: Axes, a: readonly Dim[], b: readonly Dim[]): void {
+/** Unify two lists axis by axis, or all but one axis. Errors: of different lengths. */
+export function same(t: Axes, a: readonly Dim[], b: readonly Dim[], but?: number): void {
   if (a.length !== b.length) throw t.refuse(`${a.length} axes meet ${b.length}`);
   a.forEach((d, i) => {
-    t.unify(d, b[i]!);
+    if (i !== but) t.unify(d, b[i]!);
   });
 }
 
@@ -94,10 +98,22 @@ export const losesZero: AxesRule = elementwise("none");
 /** Zero where any factor is. */
 export const multiplies: AxesRule = elementwise("any");
 
+/** Output 0 has the axes of input 0 and is zero where that is; other inputs are of no matter. */
+export const likeFirst: AxesRule = (t) => {
+  same(t, t.input(0), t.output(0));
+  t.zero("all", [0]);
+};
+
 /** The same elements in the same row-major order, under other axes. */
 export const relayout: AxesRule = (t) => {
   t.unify(product(t.input(0)), product(t.output(0)));
   t.zero("all", [0]);
+};
+
+/** Output 0 is made for input 0's shape, of anything. */
+export const likeFirstAnew: AxesRule = (t) => {
+  same(t, t.input(0), t.output(0));
+  t.zero("none");
 };
 
 /** Output 0 has the axes of input 0; `how` goes over those that `axes` gives. */
@@ -119,6 +135,9 @@ export const windowed: AxesRule = (t) => {
   if (t.gives(1)) throw t.refuse("its output of positions counts all elements");
   t.zero("all", [0]);
 };
+
+/** Reads no element: its output's axes have nothing to do with its inputs'. */
+export const unrelated: AxesRule = (t) => t.zero("none");
 
 /** Nothing may be removed from what the node reads or gives, for this reason. */
 export function holds(why: string): AxesRule {

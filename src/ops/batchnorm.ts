@@ -2,6 +2,7 @@
 import type { Value } from "../ir/graph.ts";
 import { type DType, sizeOf } from "../tensor/dtype.ts";
 import { tensor } from "../tensor/tensor.ts";
+import { same } from "./axes.ts";
 import { type Build, dtypeOf, shapeOf } from "./build.ts";
 import type { Op } from "./op.ts";
 import { refused } from "./rule.ts";
@@ -15,6 +16,14 @@ import { refused } from "./rule.ts";
  * The batch's statistics are read off outputs 2 and 3 where momentum is 0, and computed again where it is not or they are left out.
  */
 export const BatchNormalization: Op = {
+  axes: (t) => {
+    const x = t.input(0);
+    same(t, x, t.output(0));
+    for (let i = 1; i < 5; i++) t.unify(t.input(i)[0]!, x[1] ?? x[0]!);
+    for (let o = 1; o < t.outputs; o++) if (t.gives(o)) t.unify(t.output(o)[0]!, x[1] ?? x[0]!);
+    // A channel whose scale and bias are zero is.
+    t.zero("biased", [1, 1, 2]);
+  },
   vjp({ node, g, needs, b }) {
     const [x, scale, , mean, variance] = node.inputs as [Value, Value, Value, Value, Value];
     const dy = g[0];

@@ -90,16 +90,18 @@ export function atoms(dim: Dim, into = new Set<Dim>()): Set<Dim> {
 export function unify(first: Dim, second: Dim, why: string): void {
   const [a, b] = [resolve(first), resolve(second)];
   if (a === b) return;
-  if (a.size !== b.size || a.size === 0) return freezeBoth([a], [b], why);
-  if (!a.form) return bind(a, b);
-  if (!b.form) return bind(b, a);
   const [p, q] = [factors(a), factors(b)];
-  if (p.length > 1 && q.length > 1) return match(p, q, why);
-  const cuts = [...new Set([...borders(a), ...borders(b)])].sort((x, y) => x - y);
-  const [left, right] = [split(a, cuts), split(b, cuts)];
-  left.forEach((piece, i) => {
-    unify(piece, right[i]!, why);
-  });
+  if (a.size !== b.size || a.size === 0) freezeBoth([a], [b], why);
+  else if (!a.form) bind(a, b);
+  else if (!b.form) bind(b, a);
+  else if (p.length > 1 && q.length > 1) match(p, q, why);
+  else {
+    const cuts = [...new Set([...borders(a), ...borders(b)])].sort((x, y) => x - y);
+    const [left, right] = [split(a, cuts), split(b, cuts)];
+    left.forEach((piece, i) => {
+      unify(piece, right[i]!, why);
+    });
+  }
 }
 
 function bind(atom: Dim, to: Dim): void {

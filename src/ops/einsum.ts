@@ -2,6 +2,7 @@
 import type { Node } from "../ir/graph.ts";
 import { sizeOf } from "../tensor/dtype.ts";
 import { same, shapeOf } from "./build.ts";
+import { type Dim, unit } from "./dims.ts";
 import type { Op } from "./op.ts";
 import { input, refused } from "./rule.ts";
 
@@ -29,6 +30,25 @@ function labelsOf(node: Node): { operands: string[]; result: string } {
 
 /** The cotangent of an operand is the same sum with that operand and the result exchanged. */
 export const Einsum: Op = {
+  axes: (t) => {
+    const { operands, result } = labelsOf(t.node);
+    const first = new Map<string, Dim>();
+    const all: [string, readonly Dim[]][] = [...operands.map((o, i) => [o, t.input(i)] as [string, readonly Dim[]]), [result, t.output(0)]];
+    for (const [labels, dims] of all)
+      [...labels].forEach((c, j) => {
+        const d = dims[j]!;
+        const have = first.get(c);
+        if (!have || have === unit) first.set(c, d);
+        else if (d !== unit) t.unify(have, d);
+      });
+    for (const [c, d] of first)
+      if (!result.includes(c))
+        t.sums(
+          d,
+          operands.flatMap((o, i) => (o.includes(c) ? [i] : [])),
+        );
+    t.zero("any");
+  },
   vjp({ node, g: [g], needs, b }) {
     const { operands, result } = labelsOf(node);
     const size = new Map<string, number>();

@@ -17,6 +17,7 @@ import * as pad from "./pad.ts";
 import * as pith from "./pith.ts";
 import * as pool from "./pool.ts";
 import * as quantized from "./quantized.ts";
+import * as recurrent from "./recurrent.ts";
 import * as reduction from "./reduction.ts";
 import * as regularize from "./regularize.ts";
 import * as resize from "./resize.ts";
@@ -40,6 +41,7 @@ const families: Readonly<Record<string, readonly Readonly<Record<string, Op>>[]>
     pad,
     pool,
     quantized,
+    recurrent,
     reduction,
     regularize,
     resize,

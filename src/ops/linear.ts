@@ -1,12 +1,33 @@
 /** Matrix products. */
 import { float, type Value } from "../ir/graph.ts";
 import { sizeOf } from "../tensor/dtype.ts";
-import { type Build, broadcast, dtypeOf, same, shapeOf } from "./build.ts";
+import { type AxesRule, broadcast } from "./axes.ts";
+import { type Build, broadcast as broadcastShapes, dtypeOf, same, shapeOf } from "./build.ts";
+import { type Dim, unit } from "./dims.ts";
 import type { Op } from "./op.ts";
 import { input } from "./rule.ts";
 
+/** Axes of a product of matrices under broadcasting; a vector is a row (left) or a column (right). */
+const multipliesMatrices: AxesRule = (t) => {
+  const flip = (dims: readonly Dim[], on: number | undefined) => (on ? [...dims.slice(0, -2), dims.at(-1)!, dims.at(-2)!] : dims);
+  const [as, bs] = [flip(t.input(0), t.node.int("transA")), flip(t.input(1), t.node.int("transB"))];
+  const a = as.length === 1 ? [unit, ...as] : as;
+  const b = bs.length === 1 ? [...bs, unit] : bs;
+  const y = [...t.output(0)];
+  if (bs.length === 1) y.push(unit);
+  if (as.length === 1) y.splice(y.length - 1, 0, unit);
+  t.unify(a.at(-1)!, b.at(-2)!);
+  t.unify(a.at(-2)!, y.at(-2)!);
+  t.unify(b.at(-1)!, y.at(-1)!);
+  broadcast(t, a.slice(0, -2), y.slice(0, -2));
+  broadcast(t, b.slice(0, -2), y.slice(0, -2));
+  t.sums(a.at(-1)!, [0, 1]);
+  t.zero("any", [0, 1]);
+};
+
 /** Batched matrix product with broadcast leading axes; a vector counts as a row (left) or a column (right). */
 export const MatMul: Op = {
+  axes: multipliesMatrices,
   vjp({ node, g, needs, b }) {
     const [a, w] = [input(node, 0), input(node, 1)];
     const [as, ws] = [shapeOf(a), shapeOf(w)];
@@ -24,7 +45,7 @@ export const MatMul: Op = {
         needs[1] ? shaped(gemm(b, shaped(a, as, [rows, k]), g2, { transA: 1 }), [k, n], ws) : null,
       ];
     }
-    const lead = broadcast(am.slice(0, -2), wm.slice(0, -2));
+    const lead = broadcastShapes(am.slice(0, -2), wm.slice(0, -2));
     const gm = shaped(g[0]!, shapeOf(node.outputs[0]!), [...lead, m, n]);
     const swap = (v: Value, ndim: number) => b.transpose(v, [...Array.from({ length: ndim - 2 }, (_, i) => i), ndim - 1, ndim - 2]);
     const back = (v: Value, full: readonly number[], to: readonly number[], shape: readonly number[]) =>
@@ -44,6 +65,12 @@ export const MatMul: Op = {
 
 /** alpha · A′B′ + beta · C. */
 export const Gemm: Op = {
+  axes: (t) => {
+    multipliesMatrices(t);
+    if (!t.has(2)) return;
+    broadcast(t, t.input(2), t.output(0));
+    t.zero("biased", [0, 1, 2]);
+  },
   vjp({ node, g: [g], needs, b }) {
     const [a, w] = [input(node, 0), input(node, 1)];
     const c = node.inputs[2];

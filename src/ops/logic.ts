@@ -1,23 +1,26 @@
 /** Ops no gradient passes by nature: comparisons, shapes, draws. */
-import type { Op } from "./op.ts";
-import { stop } from "./rule.ts";
 
-export const Equal: Op = stop;
-export const Less: Op = stop;
-export const LessOrEqual: Op = stop;
-export const Greater: Op = stop;
-export const GreaterOrEqual: Op = stop;
-export const And: Op = stop;
-export const Or: Op = stop;
-export const Xor: Op = stop;
-export const Not: Op = stop;
-export const IsNaN: Op = stop;
-export const IsInf: Op = stop;
+import { likeFirstAnew, unrelated } from "./axes.ts";
+import type { Op } from "./op.ts";
+import { stop, stopElementwise } from "./rule.ts";
+
+export const Equal: Op = stopElementwise;
+export const Less: Op = stopElementwise;
+export const LessOrEqual: Op = stopElementwise;
+export const Greater: Op = stopElementwise;
+export const GreaterOrEqual: Op = stopElementwise;
+export const And: Op = stopElementwise;
+export const Or: Op = stopElementwise;
+export const Xor: Op = stopElementwise;
+export const Not: Op = stopElementwise;
+export const IsNaN: Op = stopElementwise;
+export const IsInf: Op = stopElementwise;
 export const NonZero: Op = stop;
-export const Shape: Op = stop;
-export const Size: Op = stop;
+/** What is computed from sizes follows them, or is corrected where a size is no longer what a reader wants. */
+export const Shape: Op = { stops: true, axes: unrelated };
+export const Size: Op = { stops: true, axes: unrelated };
 export const EyeLike: Op = stop;
-export const RandomNormalLike: Op = stop;
-export const RandomUniformLike: Op = stop;
-export const Bernoulli: Op = stop;
+export const RandomNormalLike: Op = { stops: true, axes: likeFirstAnew };
+export const RandomUniformLike: Op = { stops: true, axes: likeFirstAnew };
+export const Bernoulli: Op = { stops: true, axes: likeFirstAnew };
 export const Multinomial: Op = stop;

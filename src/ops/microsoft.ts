@@ -1,6 +1,7 @@
 /** ONNX Runtime's own ops, which its optimizer writes into exported models. */
 import type { Node, Value } from "../ir/graph.ts";
 import { sizeOf } from "../tensor/dtype.ts";
+import { type AxesRule, broadcast, keepsZero, same } from "./axes.ts";
 import { type Build, dtypeOf, shapeOf } from "./build.ts";
 import { Conv } from "./conv.ts";
 import { gelu, geluTanh, swish } from "./gelu.ts";
@@ -9,12 +10,13 @@ import type { Op, VjpArgs } from "./op.ts";
 import { axisOf, input, output, refused, unary } from "./rule.ts";
 import { normalized, standardized, undo } from "./standardize.ts";
 
-export const Gelu = unary(({ b, x, g }) => b.mul(g, gelu(b, x)));
-export const QuickGelu = unary(({ b, node, x, y, g }) => b.mul(g, swish(b, x, y, node.float("alpha") ?? 1.702)));
+export const Gelu = unary(keepsZero, ({ b, x, g }) => b.mul(g, gelu(b, x)));
+export const QuickGelu = unary(keepsZero, ({ b, node, x, y, g }) => b.mul(g, swish(b, x, y, node.float("alpha") ?? 1.702)));
 
 /** f(x + bias), where the bias may be missing. */
 function biased(derivative: (b: Build, x: Value) => Value): Op {
   return {
+    axes: keepsZero,
     vjp({ node, g: [g], needs, b }) {
       const x = input(node, 0);
       const bias = node.inputs[1];
@@ -31,6 +33,14 @@ export const FastGelu = biased(geluTanh);
 /** Normalizes x + skip + bias over the last axis; output 3 is that sum. Inputs: x, skip, scale, then (beta and) bias. */
 function skipped(centred: boolean): Op {
   return {
+    axes: (t) => {
+      const x = t.input(0);
+      for (let i = 1; i < t.inputs; i++) if (t.has(i)) broadcast(t, t.input(i), x);
+      for (const o of [0, 3]) if (t.gives(o)) same(t, x, t.output(o));
+      if (centred) t.inexact(x.at(-1)!, "centres over it");
+      else t.averages(x.at(-1)!, { scale: 2, epsilon: "epsilon" });
+      t.zero("all");
+    },
     vjp({ node, g, needs, b }: VjpArgs) {
       if (g[1] || g[2]) throw refused(node, "a gradient flows into its statistics");
       const [x, scale] = [input(node, 0), input(node, 2)];
@@ -52,6 +62,10 @@ export const SkipSimplifiedLayerNormalization = skipped(false);
 
 /** alpha · A′B′, where transA and transB exchange the last two axes. */
 export const FusedMatMul: Op = {
+  axes: (t) => {
+    if (t.node.int("transBatchA") || t.node.int("transBatchB")) throw t.refuse("transBatch");
+    MatMul.axes!(t);
+  },
   vjp({ node, g: [g], needs, b }) {
     const [x, z] = [input(node, 0), input(node, 1)];
     const [xs, zs] = [shapeOf(x), shapeOf(z)];
@@ -86,5 +100,20 @@ export const MatMulNBits: Op = {
 };
 export const DynamicQuantizeMatMul: Op = { macs: MatMul.macs! };
 export const MatMulIntegerToFloat: Op = { macs: MatMul.macs! };
-export const FusedGemm: Op = { macs: Gemm.macs! };
-export const FusedConv: Op = { macs: Conv.macs! };
+/** Activations that map 0 to 0. */
+const fusable = new Set(["Relu", "LeakyRelu", "Tanh", "Elu", "HardSwish"]);
+const activated =
+  (rule: AxesRule): AxesRule =>
+  (t) => {
+    rule(t);
+    if (!fusable.has(t.node.string("activation") ?? "Relu")) t.zero("none");
+  };
+export const FusedGemm: Op = { macs: Gemm.macs!, axes: activated(Gemm.axes!) };
+export const FusedConv: Op = {
+  macs: Conv.macs!,
+  axes: activated((t) => {
+    Conv.axes!(t);
+    if (t.has(3)) same(t, t.input(3), t.output(0));
+    if (t.has(3)) t.zero("none");
+  }),
+};

@@ -1,12 +1,39 @@
 /** Pad: constant, reflect, edge, wrap. */
 import type { Value } from "../ir/graph.ts";
+import { constantOf } from "../ir/walk.ts";
+import { numbersOf } from "../tensor/tensor.ts";
+import { at } from "./axes.ts";
 import { type Build, dtypeOf, shapeOf } from "./build.ts";
+import { free, sum } from "./dims.ts";
 import type { Op } from "./op.ts";
 import { axisOf, constantInts, input } from "./rule.ts";
 import { scatterAdd } from "./scatter.ts";
 
 /** Inputs: x, pads, and optionally the constant's value and the axes. A constant border is cut off again; others go back to the elements they copy. */
 export const Pad: Op = {
+  axes: (t) => {
+    const [x, y] = [t.input(0), t.output(0)];
+    const pads = t.has(1) ? t.ints(1) : t.node.ints("pads");
+    const axes = (t.ints(3) === undefined ? x.map((_, i) => i) : t.ints(3))?.map((a) => at(a, x.length));
+    if (!axes) throw t.refuse("its axes are computed");
+    const constant = (t.node.string("mode") ?? "constant") === "constant";
+    for (const [i, d] of x.entries()) {
+      const k = axes.indexOf(i);
+      const [before, after] = k < 0 ? [0, 0] : [pads?.[k], pads?.[k + axes.length]];
+      if (before === 0 && after === 0) t.unify(d, y[i]!);
+      else if (before === undefined || after === undefined || before < 0 || after < 0 || !constant) {
+        for (const e of [d, y[i]!]) t.freeze(e, t.says("pads it"));
+      } else {
+        const [b, a] = [free(before), free(after)];
+        t.unify(sum([b, d, a]), y[i]!);
+        t.size({ input: 1, at: k, otherwise: "pads" }, b);
+        t.size({ input: 1, at: k + axes.length, otherwise: "pads" }, a);
+      }
+    }
+    const value = t.has(2) ? constantOf(t.node.inputs[2]) : null;
+    const fill = t.has(2) ? (value ? numbersOf(value)[0]! : Number.NaN) : (t.node.float("value") ?? 0);
+    t.zero(fill === 0 ? "joined" : "none", [0]);
+  },
   vjp({ node, g: [g], needs, b }) {
     const x = input(node, 0);
     const shape = shapeOf(x);

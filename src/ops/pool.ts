@@ -2,6 +2,7 @@
 import type { Node, Value } from "../ir/graph.ts";
 import { type DType, sizeOf } from "../tensor/dtype.ts";
 import { tensor } from "../tensor/tensor.ts";
+import { alongAxes, windowed } from "./axes.ts";
 import { type Build, dtypeOf, shapeOf } from "./build.ts";
 import type { Op } from "./op.ts";
 import { refused } from "./rule.ts";
@@ -19,6 +20,7 @@ function poolWindow(node: Node): Window & { n: number; c: number } {
  * Indices, of ties the first, and ScatterElements, which adds in one thread.
  */
 export const MaxPool: Op = {
+  axes: windowed,
   vjp({ node, g, b }) {
     if (node.int("storage_order")) throw refused(node, "storage_order 1 (column major)");
     const w = poolWindow(node);
@@ -81,6 +83,7 @@ function counts(node: Node, w: Window): number | { shape: number[]; values: numb
 
 /** Each output's cotangent, divided by how many it averaged, goes to every input of its window. */
 export const AveragePool: Op = {
+  axes: windowed,
   vjp({ node, g, b }) {
     const w = poolWindow(node);
     const x = node.inputs[0]!;
@@ -124,6 +127,7 @@ function spread(b: Build, w: Window & { n: number; c: number }, dy: Value, dtype
 }
 
 export const GlobalAveragePool: Op = {
+  axes: windowed,
   vjp({ node, g, b }) {
     const x = node.inputs[0]!;
     const { spatial } = spatialOf(x);
@@ -138,6 +142,7 @@ export const GlobalAveragePool: Op = {
 
 /** The cotangent goes to the maximum (of ties the first). */
 export const GlobalMaxPool: Op = {
+  axes: windowed,
   vjp({ node, g, b }) {
     const x = node.inputs[0]!;
     const { n, c, spatial } = spatialOf(x);
@@ -154,6 +159,7 @@ export const GlobalMaxPool: Op = {
  * dX = dY·s^−β − 2αβ/size · X · Σ′ dY·X·s^(−β−1), Σ′ over the channels whose windows hold this one.
  */
 export const LRN: Op = {
+  axes: alongAxes(() => [1], "runs over neighbours in it"),
   vjp({ node, g, b }) {
     const x = node.inputs[0]!;
     const dy = g[0]!;
@@ -176,3 +182,7 @@ export const LRN: Op = {
     return [b.sub(scaled, b.mul(b.mul(x, number(2 * alpha * beta)), around))];
   },
 };
+
+/** The p-norm over each window, or over all of space. */
+export const LpPool: Op = { axes: windowed };
+export const GlobalLpPool: Op = { axes: windowed };

@@ -4,7 +4,9 @@ import type { Node, Value } from "../ir/graph.ts";
 import { constantOf } from "../ir/walk.ts";
 import { type DType, dtypeOfCode, intRange, isFloat, sizeOf } from "../tensor/dtype.ts";
 import { numbersOf, tensor } from "../tensor/tensor.ts";
+import { type AxesRule, at, same } from "./axes.ts";
 import { type Build, dtypeOf, shapeOf } from "./build.ts";
+import { free, product as productOf, unit } from "./dims.ts";
 import { MatMul } from "./linear.ts";
 import type { Op } from "./op.ts";
 import { axisOf, input, refused } from "./rule.ts";
@@ -62,12 +64,36 @@ function codesOf(node: Node): DType {
   return (zero && (constantOf(zero)?.dtype ?? zero.type?.dtype)) || dtypeOfCode(node.int("output_dtype") ?? 0) || "uint8";
 }
 
+/** A scale of its own for each position of an axis, or one for each block of it. Zero stands for zero. */
+const quantizes: AxesRule = (t) => {
+  const [x, scale] = [t.input(0), t.input(1)];
+  same(t, x, t.output(0));
+  const axis = at(t.node.int("axis") ?? 1, x.length);
+  const scales = t.has(2) ? [scale, t.input(2)] : [scale];
+  const block = t.node.int("block_size") ?? 0;
+  for (const s of scales) {
+    if (block > 0) same(t, s, x, axis);
+    if (block === 0) {
+      if (s.length === 1 && s[0] !== unit) t.unify(s[0]!, x[axis]!);
+      continue;
+    }
+    s.forEach((d, i) => {
+      if (i === axis) return;
+      if (d.size * block !== x[i]!.size) throw t.refuse("a last block that is not full");
+      const within = free(block, t.says("has one scale for a block of it"));
+      t.unify(x[i]!, productOf([d, within]));
+    });
+  }
+  t.zero("all", [0]);
+};
+
 /**
  * q = clamp(round(x/s) + z). Rounding passes gradients straight through, saturation stops them: g_x = g_q/s where qmin ≤ x/s + z ≤ qmax,
  * else 0, g_s = −Σ g_x·x/s, and g_z = Σ g_q inside. With a DequantizeLinear behind it that is the clipped straight-through estimator for x (Bengio et al. 2013),
  * and for s learned step size quantization (Esser et al. 2020, eq. 3): Σ g·(round(x/s) − x/s) inside, g·(qmin − z) or g·(qmax − z) outside.
  */
 export const QuantizeLinear: Op = {
+  axes: quantizes,
   carries: true,
   vjp({ node, g: [g], needs, b }) {
     const [x, s, z] = [input(node, 0), input(node, 1), node.inputs[2]];
@@ -105,6 +131,7 @@ export const QuantizeLinear: Op = {
 
 /** y = (q − z)·s: g_q = g·s, a float tensor for the integers; g_s = Σ g·(q − z), g_z = −Σ g·s. */
 export const DequantizeLinear: Op = {
+  axes: quantizes,
   carries: true,
   vjp({ node, g: [g], needs, b }) {
     const [q, s] = [input(node, 0), input(node, 1)];

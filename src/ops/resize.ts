@@ -3,6 +3,7 @@ import type { Node } from "../ir/graph.ts";
 import { constantOf } from "../ir/walk.ts";
 import { sizeOf } from "../tensor/dtype.ts";
 import { numbersOf, tensor } from "../tensor/tensor.ts";
+import type { AxesRule } from "./axes.ts";
 import { dtypeOf, shapeOf } from "./build.ts";
 import type { Op } from "./op.ts";
 import { refused } from "./rule.ts";
@@ -90,8 +91,22 @@ function weights(node: Node, i: number, scale: number, size: number, out: number
   return inside.map(([p, w]) => [p, w / total]);
 }
 
+/** Axes of the same size are taken for unscaled. */
+const resizes: AxesRule = (t) => {
+  const y = t.output(0);
+  t.input(0).forEach((d, i) => {
+    if (d.size === y[i]!.size) t.unify(d, y[i]!);
+    else for (const e of [d, y[i]!]) t.freeze(e, t.says("resizes it"));
+    if (t.has(3) && !t.node.ints("axes")) t.size({ input: 3, at: i }, y[i]!);
+  });
+  t.zero("all", [0]);
+};
+/** Resize's name before opset 10. */
+export const Upsample: Op = { axes: resizes };
+
 /** Nearest, linear and cubic (without antialiasing): dX = Aᵀ·dY along every resized axis; whole-number repeats by AveragePool. */
 export const Resize: Op = {
+  axes: resizes,
   vjp({ node, g, b }) {
     const x = node.inputs[0]!;
     if (node.int("antialias") === 1) throw refused(node, "antialias 1");

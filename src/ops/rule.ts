@@ -19,7 +19,7 @@ export interface Pointwise {
 }
 
 /** y = f(x); `dx` gives the cotangent of x, `axes` says what becomes of its axes. */
-export function unary(dx: (p: Pointwise) => Value, axes: AxesRule): Op {
+export function unary(axes: AxesRule, dx: (p: Pointwise) => Value): Op {
   return {
     axes,
     vjp({ node, g, b, needs }) {
@@ -37,7 +37,7 @@ export interface Operands extends Omit<Pointwise, "x"> {
 }
 
 /** y = f(x, z) element by element under broadcasting; `dx` and `dz` give cotangents of y's shape, which are then summed down. */
-export function binary(dx: (p: Operands) => Value, dz: (p: Operands) => Value, axes: AxesRule): Op {
+export function binary(axes: AxesRule, dx: (p: Operands) => Value, dz: (p: Operands) => Value): Op {
   return {
     axes,
     vjp({ node, g, b, needs }) {
@@ -59,7 +59,7 @@ export interface Variadic extends Pointwise {
 }
 
 /** y = f(x₀, x₁, …) element by element under broadcasting. */
-export function variadic(dx: (p: Variadic) => Value, axes: AxesRule): Op {
+export function variadic(axes: AxesRule, dx: (p: Variadic) => Value): Op {
   return {
     axes,
     vjp({ node, g, b, needs }) {
