@@ -11,9 +11,9 @@ export type Slot =
 
 /**
  * Whether an output is zero at a removed position, given that all weights are: where **any** of the inputs is (products), where **all** of
- * those are that reach there (sums, and ops of one input that map 0 to 0), where the last and any of the others is (**biased** products), where all are that have the position at all (**joined** end to end), or not known (**none**).
+ * those are that reach there (sums, and ops of one input that map 0 to 0), where the last and any of the others is (**biased** products), where all are that have the position at all (**joined** end to end), **always**, or not known (**none**).
  */
-export type Zero = "any" | "all" | "biased" | "joined" | "none";
+export type Zero = "any" | "all" | "biased" | "joined" | "always" | "none";
 
 /** One node's axes, for its rule to unify. Inputs and outputs are named by number. */
 export interface Axes {

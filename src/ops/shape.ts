@@ -1,5 +1,6 @@
 /** Ops that lay elements out anew, repeat or add them up without changing them. */
 import type { Node } from "../ir/graph.ts";
+import { numbersOf } from "../tensor/tensor.ts";
 import { type Axes, type AxesRule, at, broadcast, keepsZero, relayout, same, slides } from "./axes.ts";
 import { dtypeOf, shapeOf } from "./build.ts";
 import { free, product, sum, units } from "./dims.ts";
@@ -294,6 +295,8 @@ export const ConstantOfShape: Op = {
     t.output(0).forEach((d, at) => {
       t.size({ input: 0, at }, d);
     });
+    const a = t.node.attrs.get("value");
+    t.zero(a?.type === "tensor" && numbersOf(a.value)[0] !== 0 ? "none" : "always");
   },
 };
 export const Range: Op = { axes: (t) => t.freeze(t.output(0)[0]!, t.says("counts along it")) };

@@ -1,0 +1,126 @@
+/** The rules of all nodes of one model, asked for its axes: terms for every axis, and what else the rules said. */
+import type { Model, Node, Value } from "../ir/graph.ts";
+import { labelOf, reads, sorted } from "../ir/walk.ts";
+import type { Average, Axes, Slot, Zero } from "../ops/axes.ts";
+import { type Dim, free, freeze, squares, unify } from "../ops/dims.ts";
+import { opOf } from "../ops/index.ts";
+import { Fault } from "../tensor/fault.ts";
+import { integersOf, type Tensor } from "../tensor/tensor.ts";
+
+/** What one node's rule said beside unifying. */
+export interface Said {
+  readonly node: Node;
+  zero: { readonly kind: Zero; readonly from: readonly number[] };
+  readonly sums: { readonly dim: Dim; readonly from: readonly number[] }[];
+  readonly averages: { readonly dim: Dim; readonly keep: Average }[];
+  readonly inexact: { readonly dim: Dim; readonly why: string }[];
+  readonly sizes: { readonly slot: Slot; readonly dim: Dim }[];
+}
+
+export interface Dimensions {
+  /** The axes of a value of the top graph; null: its shape is not known. */
+  of(value: Value): readonly Dim[] | null;
+  /** In the order of execution. */
+  readonly said: readonly Said[];
+}
+
+/**
+ * @param shapeOf the concrete shape of a value in a sample run
+ * @param derived what values computed from sizes were in it; `null`: they vary with the inputs' sizes
+ */
+export function dimensions(
+  model: Model,
+  shapeOf: (v: Value) => readonly number[] | null,
+  derived: ReadonlyMap<Value, Tensor | null>,
+): Dimensions {
+  const { graph } = model;
+  const known = new Map<Value, readonly Dim[] | null>();
+  const of = (v: Value) => {
+    let dims = known.get(v);
+    if (dims === undefined) {
+      dims = v.graph === graph ? (shapeOf(v)?.map((n) => free(n)) ?? null) : null;
+      known.set(v, dims);
+    }
+    return dims;
+  };
+  const hold = (v: Value | null | undefined, why: string) => {
+    for (const d of (v && of(v)) ?? []) freeze(d, why);
+  };
+  for (const v of graph.inputs) if (!v.data) hold(v, `an input of the model ("${v.name}")`);
+  for (const v of graph.outputs) hold(v, `an output of the model ("${v.name}")`);
+  const said: Said[] = [];
+  const opset = model.opsets.get("") ?? 1;
+  for (const node of sorted(graph)) {
+    const name = `${node.opType} "${labelOf(node)}"`;
+    const leave = (why: string) => {
+      for (const v of [...node.inputs, ...node.outputs]) hold(v, why);
+    };
+    if (node.subgraphs.length) {
+      for (const v of [...reads(node), ...node.outputs]) hold(v, `${name} reads or gives it`);
+      continue;
+    }
+    const rule = opOf(node)?.axes;
+    if (!rule) {
+      leave(`no rule for ${name}`);
+      continue;
+    }
+    const words: Said = { node, zero: { kind: "none", from: [] }, sums: [], averages: [], inexact: [], sizes: [] };
+    try {
+      rule(axesOf(node, name, opset, of, derived, words));
+      said.push(words);
+    } catch (e) {
+      if (!(e instanceof Fault)) throw e;
+      leave(`${name}: ${e.message.slice(e.where.length + 2)}`);
+    }
+  }
+  for (const [v, dims] of known) {
+    for (const d of dims ?? []) for (const atom of squares(d)) freeze(atom, `"${v.name}" has two of it on one axis`);
+  }
+  return { of, said };
+}
+
+function axesOf(
+  node: Node,
+  name: string,
+  opset: number,
+  of: (v: Value) => readonly Dim[] | null,
+  derived: ReadonlyMap<Value, Tensor | null>,
+  words: Said,
+): Axes {
+  const refuse = (why: string) => new Fault("groups", why);
+  const dimsOf = (v: Value | null | undefined, what: string) => {
+    if (!v) throw refuse(`${what} is missing`);
+    const dims = of(v);
+    if (!dims) throw refuse(`the shape of ${what} is not known`);
+    return dims;
+  };
+  const every = node.inputs.flatMap((v, i) => (v ? [i] : []));
+  return {
+    node,
+    opset,
+    inputs: node.inputs.length,
+    outputs: node.outputs.length,
+    has: (i) => !!node.inputs[i],
+    gives: (o) => !!node.outputs[o] && node.outputs[o].uses.size > 0,
+    dim: (i) => (node.inputs[i] ? (of(node.inputs[i])?.[0]?.size ?? null) : null),
+    input: (i) => dimsOf(node.inputs[i], `input ${i}`),
+    output: (o) => dimsOf(node.outputs[o], `output ${o}`),
+    ints(i) {
+      const v = node.inputs[i];
+      if (!v) return undefined;
+      const t = v.data ?? derived.get(v);
+      return t ? integersOf(t) : null;
+    },
+    unify: (a, b) => unify(a, b, `${name} mixes it with others`),
+    freeze,
+    sums: (dim, from) => words.sums.push({ dim, from }),
+    averages: (dim, keep) => words.averages.push({ dim, keep }),
+    inexact: (dim, how) => words.inexact.push({ dim, why: `${name} ${how}` }),
+    zero: (kind, from = every) => {
+      words.zero = { kind, from: from.filter((i) => node.inputs[i]) };
+    },
+    size: (slot, dim) => words.sizes.push({ slot, dim }),
+    says: (what) => `${name} ${what}`,
+    refuse,
+  };
+}

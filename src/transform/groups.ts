@@ -1,0 +1,226 @@
+/**
+ * Groups of coupled channels: what structured pruning removes together. Dimensions are inferred by unification (see ops/dims.ts); a group is
+ * an atom that occurs on an axis of an initializer.
+ */
+import type { Batch } from "../data/dataset.ts";
+import type { Model, Value } from "../ir/graph.ts";
+import { sorted } from "../ir/walk.ts";
+import { atoms, coordinates, type Dim, freeze, sizeWith, unit } from "../ops/dims.ts";
+import { opOf } from "../ops/index.ts";
+import { axisOf } from "../ops/rule.ts";
+import type { SessionOptions } from "../runtime/session.ts";
+import { observeShapes } from "../runtime/shapes.ts";
+import { Fault } from "../tensor/fault.ts";
+import { take } from "../tensor/take.ts";
+import { type Tensor, valuesOf } from "../tensor/tensor.ts";
+import { derive, type Seen } from "./derived.ts";
+import { type Dimensions, dimensions } from "./dimensions.ts";
+import { liftConstants } from "./fold.ts";
+import { weightsOf } from "./weights.ts";
+import { inexactAtoms } from "./zeros.ts";
+
+/** An axis of an initializer that (a part of) a group lies on. */
+export interface Member {
+  readonly value: Value;
+  readonly axis: number;
+  /** For each position of the axis: its index in the group; −1: not of this group. */
+  readonly coordinate: Int32Array;
+  /** Output channels of a weight, its input channels, or neither: a vector or constant that lies along the channels (bias, BatchNormalization …). */
+  readonly role: "out" | "in" | "along";
+}
+
+/** Positions that can only be removed together: index i of the group goes from all its members at once. */
+export interface Group {
+  /** The first weight it lies on and the axis: "conv1.weight[0]"; where several groups share that axis, ".0", ".1" … behind. */
+  readonly name: string;
+  readonly size: number;
+  /** Why nothing can be removed; null: it can. */
+  readonly frozen: string | null;
+  /** Why the outputs change though all that is removed is zero; null: they do not. */
+  readonly inexact: string | null;
+  readonly members: readonly Member[];
+}
+
+export interface Groups {
+  /** In the order of execution. */
+  readonly groups: readonly Group[];
+  /** The shape a value would have with groups of these sizes (the others as they are), in the sample run; null: not known. */
+  shapeWith(value: Value, sizes: ReadonlyMap<Group, number>): readonly number[] | null;
+  /** What removal goes by. */
+  readonly inferred: Inferred;
+}
+
+export interface Inferred {
+  readonly model: Model;
+  readonly dimensions: Dimensions;
+  readonly atomOf: ReadonlyMap<Group, Dim>;
+  /** Values computed from sizes, as they were in the sample run. */
+  readonly derived: ReadonlyMap<Value, Tensor>;
+  /** The sample runs: the first is the caller's, the second (if the model leaves sizes open and takes it) has those sizes changed. */
+  readonly samples: readonly Sample[];
+}
+
+export interface Sample {
+  readonly feeds: Batch;
+  typeOf(v: Value): Seen | null;
+}
+
+/**
+ * The groups of the top graph (what lies in subgraphs is left alone). Weights in Constant nodes are lifted into initializers first; the model is
+ * not changed otherwise.
+ * @param feeds one sample; where the model leaves sizes open it runs a second time with others, to tell what varies with them
+ */
+export async function findGroups(model: Model, feeds: Batch, options: Pick<SessionOptions, "threads"> = {}): Promise<Groups> {
+  liftConstants(model);
+  const first = await sampled(model, feeds, options);
+  const second = await varied(model, feeds, options);
+  const samples = second ? [first, second] : [first];
+  const derived = await derive(model, first.typeOf, options);
+  const stable = new Map<Value, Tensor | null>(derived);
+  if (second) {
+    const other = await derive(model, second.typeOf, options);
+    for (const [v, t] of derived) {
+      const u = other.get(v);
+      if (!u || valuesOf(u).join() !== valuesOf(t).join()) stable.set(v, null);
+    }
+  }
+  const found = dimensions(model, (v) => first.typeOf(v)?.shape ?? null, stable);
+  if (second) freezeVarying(model, found, first, second);
+  const groups: Group[] = [];
+  const atomOf = new Map<Group, Dim>();
+  const inexact = inexactAtoms(found);
+  for (const [atom, members] of membersOf(model, found)) {
+    if (members.every(({ value }) => lists.has(value.data!.dtype))) continue;
+    const { value, axis } = members.find((m) => m.role === "out") ?? members[0]!;
+    const own = [...atoms(found.of(value)![axis]!)];
+    const name = `${value.name}[${axis}]${own.length > 1 ? `.${own.indexOf(atom)}` : ""}`;
+    const group = { name, size: atom.size, frozen: atom.frozen, inexact: inexact.get(atom) ?? null, members };
+    groups.push(group);
+    atomOf.set(group, atom);
+  }
+  return {
+    groups,
+    inferred: { model, dimensions: found, atomOf, derived, samples },
+    shapeWith(value, sizes) {
+      const count = new Map([...sizes].map(([g, n]) => [atomOf.get(g), n]));
+      return found.of(value)?.map((d) => sizeWith(d, (a) => count.get(a) ?? a.size)) ?? null;
+    },
+  };
+}
+
+/** Element types of lists of sizes, axes and ids: not of channels. */
+const lists: ReadonlySet<string> = new Set(["int64", "int32", "bool", "string"]);
+
+async function sampled(model: Model, feeds: Batch, options: Pick<SessionOptions, "threads">): Promise<Sample> {
+  const { graph } = await observeShapes(model, feeds, options);
+  const known = new Map<string, Seen>();
+  for (const v of [...graph.inputs, ...graph.initializers, ...[...graph.nodes].flatMap((n) => n.outputs)])
+    if (v?.shape) known.set(v.name, { dtype: v.type!.dtype, shape: v.shape });
+  return { feeds, typeOf: (v) => (v.graph === model.graph ? (known.get(v.name) ?? null) : null) };
+}
+
+/** A run with other sizes where the model leaves them open: all of them one larger, twice as large, or the batch alone; null: it takes none of these. */
+async function varied(model: Model, feeds: Batch, options: Pick<SessionOptions, "threads">): Promise<Sample | null> {
+  const every = () => true;
+  const tries: [(n: number) => number, (axis: number) => boolean][] = [
+    [(n) => n + 1, every],
+    [(n) => 2 * n, every],
+    [(n) => n + 1, (axis) => axis === 0],
+  ];
+  for (const [grow, which] of tries) {
+    const other = resized(model, feeds, grow, which);
+    if (!other) return null;
+    try {
+      return await sampled(model, other, options);
+    } catch (e) {
+      if (!(e instanceof Fault)) throw e;
+    }
+  }
+  return null;
+}
+
+/** The feeds with open axes of another size, filled by repeating what is there; null: there are none. */
+function resized(model: Model, feeds: Batch, grow: (n: number) => number, which: (axis: number) => boolean): Batch | null {
+  let any = false;
+  const out: Record<string, Tensor> = { ...feeds };
+  // A symbol is one size wherever it stands, also as another input's second axis.
+  const batch = new Set(model.graph.inputs.flatMap((v) => (typeof v.type?.shape?.[0] === "string" ? [v.type.shape[0]] : [])));
+  for (const v of model.graph.inputs) {
+    const t = out[v.name];
+    if (!t || v.data) continue;
+    let next = t;
+    t.shape.forEach((size, axis) => {
+      const declared = v.type?.shape ? v.type.shape[axis] : null;
+      if (typeof declared === "number" || size === 0) return;
+      if (!which(axis) && !(typeof declared === "string" && batch.has(declared))) return;
+      next = take(
+        next,
+        axis,
+        Array.from({ length: grow(size) }, (_, i) => i % size),
+      );
+      any = true;
+    });
+    out[v.name] = next;
+  }
+  return any ? out : null;
+}
+
+function freezeVarying(model: Model, { of }: Dimensions, first: Sample, second: Sample): void {
+  for (const n of model.graph.nodes)
+    for (const v of n.outputs) {
+      const [a, b] = [v && first.typeOf(v)?.shape, v && second.typeOf(v)?.shape];
+      of(v!)?.forEach((d, i) => {
+        if (a && b && a[i] !== b[i]) freeze(d, "its size varies with the inputs'");
+      });
+    }
+}
+
+/** Atoms of initializers, in the order in which nodes read them. */
+function membersOf(model: Model, { of }: Dimensions): Map<Dim, Member[]> {
+  const roles = rolesOf(model, of);
+  const out = new Map<Dim, Member[]>();
+  const seen = new Set<Value>();
+  for (const n of sorted(model.graph))
+    for (const value of n.inputs) {
+      if (!value?.data || seen.has(value)) continue;
+      seen.add(value);
+      of(value)?.forEach((d, axis) => {
+        for (const atom of atoms(d)) {
+          const member = { value, axis, coordinate: coordinates(d, atom), role: roles.get(value)?.[axis] ?? "along" };
+          const have = out.get(atom);
+          if (have) have.push(member);
+          else out.set(atom, [member]);
+        }
+      });
+    }
+  return out;
+}
+
+/** What the axes of weights are to the first node whose weight they are: output channels or input channels. */
+function rolesOf(model: Model, of: Dimensions["of"]): Map<Value, Member["role"][]> {
+  const roles = new Map<Value, Member["role"][]>();
+  const set = (value: Value, isOut: (axis: number) => boolean) => {
+    if (!roles.has(value))
+      roles.set(
+        value,
+        value.data!.shape.map((_, axis) => (isOut(axis) ? "out" : "in")),
+      );
+  };
+  for (const { value, uses } of weightsOf(model))
+    for (const { node, input, through } of uses) {
+      const outAxis = opOf(node)!.weight!.outputAxis(node);
+      const seen = of(node.inputs[input]!)?.[outAxis];
+      const wanted = seen ? atoms(seen) : new Set<Dim>();
+      const meets = (axis: number) => [...atoms(of(value)?.[axis] ?? unit)].some((a) => wanted.has(a));
+      set(value, through.length === 0 ? (axis) => axis === outAxis : meets);
+    }
+  for (const node of model.graph.nodes) {
+    const [x, w, r] = node.inputs;
+    if (node.opType === "Gather" && x?.data) {
+      const axis = axisOf(node.int("axis") ?? 0, x.data.shape.length);
+      set(x, (i) => i !== axis);
+    }
+    if (/^(LSTM|GRU|RNN)$/.test(node.opType)) for (const v of [w, r]) if (v?.data) set(v, (axis) => axis === 1);
+  }
+  return roles;
+}
