@@ -96,3 +96,38 @@ export function udu(space: Dense, u: Matrix, h: ArrayLike<number>, ridge = 0): F
   for (let i = 0; i < n; i++) for (let k = i; k < n; k++) u.data[i * n + k]! /= d[k]!;
   return d.map((x) => x * x);
 }
+
+/** Rows of an inverse computed at a time. */
+const deep = 64;
+
+/** The inverse of a symmetric positive definite A [n, n] (its lower half is read): A = L·Lᵀ, A⁻¹ = L⁻ᵀ·L⁻¹. Errors: not positive definite, by pivot. */
+export function inverse(a: ArrayLike<number>, n: number): Float64Array<ArrayBuffer> {
+  const space = dense(4 * n * n);
+  const [l, m, t, out] = [space.matrix(n, n), space.matrix(n, n), space.matrix(n, n), space.matrix(n, n)];
+  l.data.set(a);
+  space.cholesky(l);
+  // M = L⁻¹ by blocks of rows: those above are done, the rest is substitution within the block. T = Mᵀ.
+  for (let from = 0; from < n; from += deep) {
+    const to = Math.min(n, from + deep);
+    const rows = to - from;
+    if (from > 0)
+      space.multiply(
+        { of: m, row: from, rows, columns: from },
+        { of: l, row: from, rows, columns: from },
+        { of: m, rows: from, columns: from },
+        { alpha: -1 },
+      );
+    for (let r = from; r < to; r++) {
+      m.data[r * n + r] = 1;
+      for (let s = from; s < r; s++) {
+        const f = l.data[r * n + s]!;
+        for (let j = 0; j <= s; j++) m.data[r * n + j]! -= f * m.data[s * n + j]!;
+      }
+      const d = l.data[r * n + r]!;
+      for (let j = 0; j <= r; j++) t.data[j * n + r] = m.data[r * n + j]! /= d;
+    }
+    const block = { of: t, column: from, rows: to, columns: rows };
+    space.multiply({ of: out, rows: to, columns: to }, block, block, { transposed: true });
+  }
+  return out.data.slice();
+}
