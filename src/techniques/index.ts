@@ -2,6 +2,7 @@
 export { distill } from "./distill/distill.ts";
 export { svd } from "./factorize/svd.ts";
 export { lora } from "./lora/lora.ts";
+export { depth } from "./prune/depth.ts";
 export { magnitude } from "./prune/magnitude.ts";
 export { binary } from "./quantize/binary.ts";
 export { codebook } from "./quantize/codebook.ts";

@@ -6,6 +6,8 @@ import { open } from "../runtime/session.ts";
 import { sizeOf } from "../tensor/dtype.ts";
 import { Fault } from "../tensor/fault.ts";
 import { floatsOf, wrap } from "../tensor/tensor.ts";
+import { type Loss, parseLoss } from "../train/loss.ts";
+import type { Context } from "./technique.ts";
 
 /** Most that the teacher's answers may take in memory: beyond it the data should be given in parts. */
 const most = 4 * 2 ** 30;
@@ -61,6 +63,19 @@ export async function withTeacher(data: Dataset, teacher: Model, options: Teache
   } finally {
     await session.release();
   }
+}
+
+/**
+ * The loss of that text, in which "teacher" is short for the divergence from what the original model says, and the data with the original's
+ * answers where the loss needs them. null: crossEntropy where the data has labels, else teacher.
+ */
+export async function taught(data: Dataset, text: string | null, context: Context): Promise<{ data: Dataset; loss: Loss }> {
+  const loss = (text ?? (data.names.includes("labels") ? "crossEntropy" : "teacher")).replace(/(^|[\s*])teacher(?=$|[\s:])/g, "$1kl");
+  const soft = /(^|[\s*])kl(?=$|[\s:])/.test(loss);
+  const needed = (soft || /=teacher\b/.test(loss)) && !data.names.includes("teacher");
+  const progress = (step: number, of: number) => context.progress({ what: "teacher", step, of });
+  const options = { as: "teacher", threads: context.threads, probabilities: !soft, progress };
+  return { data: needed ? await withTeacher(data, context.original, options) : data, loss: parseLoss(loss) };
 }
 
 /** The model with what goes into its final Softmax or LogSoftmax as the output. */

@@ -6,7 +6,6 @@ import { observe } from "../../runtime/observe.ts";
 import { type Histogram, histogram } from "../../runtime/observers.ts";
 import { sizeOf } from "../../tensor/dtype.ts";
 import { Fault } from "../../tensor/fault.ts";
-import { parseLoss } from "../../train/loss.ts";
 import { liftConstants } from "../../transform/fold.ts";
 import { fuse } from "../../transform/fuse.ts";
 import { holdZeros, mergeMasks } from "../../transform/mask.ts";
@@ -15,7 +14,7 @@ import { raiseIrVersion } from "../../transform/weights.ts";
 import { fineTune, training } from "../finetune.ts";
 import { leave } from "../left.ts";
 import { sampled, shapes } from "../sample.ts";
-import { withTeacher } from "../teacher.ts";
+import { taught } from "../teacher.ts";
 import { type Context, defineTechnique } from "../technique.ts";
 import { planChain } from "./chain.ts";
 import { type Fakes, insertFakes, namesOf, type Width } from "./fakes.ts";
@@ -156,14 +155,7 @@ function raise(model: Model, p: Values, widths: ReadonlyMap<Layer, Width>, note:
 
 async function train(model: Model, fakes: Fakes, p: Values, context: Context): Promise<void> {
   const { learned, settings } = namesOf(fakes);
-  const labelled = context.train!.names.includes("labels");
-  // "teacher" is short for the divergence from what the original model says.
-  const loss = (p.loss ?? (labelled ? "crossEntropy" : "teacher")).replace(/(^|[\s*])teacher(?=$|[\s:])/g, "$1kl");
-  const soft = /(^|[\s*])kl(?=$|[\s:])/.test(loss);
-  const taught = (soft || /=teacher\b/.test(loss)) && !context.train!.names.includes("teacher");
-  const progress = (step: number, of: number) => context.progress({ what: "teacher", step, of });
-  const options = { as: "teacher", threads: context.threads, probabilities: !soft, progress };
-  const data = taught ? await withTeacher(context.train!, context.original, options) : context.train!;
+  const { data, loss } = await taught(context.train!, p.loss, context);
   // What an earlier step pruned stays pruned.
   const masks = holdZeros(
     model,
@@ -172,7 +164,7 @@ async function train(model: Model, fakes: Fakes, p: Values, context: Context): P
   await fineTune(model, p, context, {
     what: "qat",
     epochs: p.epochs,
-    loss: parseLoss(loss),
+    loss,
     data,
     trainable: ["*", ...learned],
     frozen: [...settings, ...masks.map((m) => m.value.name)],
