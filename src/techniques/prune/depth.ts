@@ -31,7 +31,7 @@ const params = {
   importance: choice(["loss", "output", "influence", "taylor"], {
     doc: "by the loss without the unit; by how far the outputs then are from the original's; by 1 − cosine of the stream before and behind it; by the gradient of a gate on it",
   }),
-  examples: int(256, { min: 1, doc: "examples that importance is measured on" }),
+  examples: int(512, { min: 1, doc: "examples that importance is measured on" }),
   rounds: int(1, { min: 1, doc: "remove in so many rounds, each followed by its share of the training" }),
   epochs: optional(int(3, { min: 0, doc: "passes over the training data afterwards; null: 3 where there is some, else 0" })),
   loss: optional(
