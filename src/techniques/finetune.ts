@@ -4,6 +4,7 @@ import { choice, int, number, text, type ValuesOf } from "../data/params.ts";
 import { split } from "../data/split.ts";
 import type { Model } from "../ir/graph.ts";
 import type { Selector } from "../ir/select.ts";
+import type { Checkpoint } from "../train/checkpoint.ts";
 import { type Fitted, fit, type Step } from "../train/fit.ts";
 import { type Loss, parseLoss } from "../train/loss.ts";
 import { optimizers } from "../train/optimizer.ts";
@@ -40,6 +41,8 @@ export interface FineTuning {
   /** Epochs that went before: their order of examples and dropout masks are not drawn again. */
   readonly round?: number;
   readonly batchStatistics?: boolean;
+  /** Goes on from there, in the order of examples of that run. */
+  readonly resume?: Checkpoint;
   /** Share of the steps after which the best epoch is looked for. */
   readonly keepFrom?: number;
 }
@@ -65,6 +68,7 @@ export function fineTune(model: Model, params: ValuesOf<typeof training>, contex
     ...(tuning.trainable ? { trainable: tuning.trainable } : {}),
     ...(tuning.frozen ? { frozen: tuning.frozen } : {}),
     ...(tuning.live ? { live: tuning.live } : {}),
+    ...(tuning.resume ? { resume: tuning.resume } : {}),
     ...(tuning.keepFrom ? { keepFrom: tuning.keepFrom } : {}),
     ...(tuning.batchStatistics ? { batchStatistics: true } : {}),
     ...(onStep ? { onStep } : {}),

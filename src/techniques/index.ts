@@ -4,6 +4,7 @@ export { svd } from "./factorize/svd.ts";
 export { lora } from "./lora/lora.ts";
 export { depth } from "./prune/depth.ts";
 export { magnitude } from "./prune/magnitude.ts";
+export { randomPrune } from "./prune/randomPrune.ts";
 export { binary } from "./quantize/binary.ts";
 export { codebook } from "./quantize/codebook.ts";
 export { equalize } from "./quantize/equalize.ts";

@@ -59,7 +59,7 @@ export interface FitOptions {
   /** Go on from a checkpoint of the same run: the result is bit-equal to one that was never interrupted. */
   readonly resume?: Checkpoint;
   readonly progress?: (p: Progress) => void;
-  /** Called after every step; false ends the training. */
+  /** Called, and awaited, after every step; false ends the training. */
   readonly onStep?: (step: Step) => unknown;
   /** A line worth telling: what was selected but does not train. */
   readonly note?: (line: string) => void;
@@ -83,6 +83,8 @@ export interface Step {
   readonly loss: number;
   /** Euclidean norm of all gradients before clipping. */
   norm(): number;
+  /** Initializers that have values here: trained and live ones, running statistics. */
+  readonly names: readonly string[];
   /** A view of a trained or live weight (float32): read it, or write into it. */
   values(name: string): Float32Array;
   checkpoint(): Checkpoint;
@@ -163,6 +165,7 @@ export async function fit(model: Model, options: FitOptions): Promise<Fitted> {
     const began = performance.now();
     const beganAt = course.step;
     const periods = (steps: number) => Math.floor(options.evaluateEvery ? steps / options.evaluateEvery : (steps * size) / data.length);
+    const names = [...memory.weights.keys()];
     let stopped = false;
     while (course.step < of && !stopped) {
       const indices = feed.fill(course.step);
@@ -209,6 +212,7 @@ export async function fit(model: Model, options: FitOptions): Promise<Fitted> {
         of,
         loss: value,
         norm,
+        names,
         values: memory.values,
         checkpoint: () => memory.checkpoint({ ...identity, course }),
       });

@@ -1,5 +1,5 @@
 /** Masks: which entries of a weight are kept. In a graph a mask is a Mul with a frozen initializer; merging it is multiplying it in. */
-import type { Model, Node, Value } from "../ir/graph.ts";
+import type { Model, Value } from "../ir/graph.ts";
 import { Build } from "../ops/build.ts";
 import { dtypes } from "../tensor/dtype.ts";
 import { bytesOf, numbersOf, tensor, wrap } from "../tensor/tensor.ts";
@@ -9,11 +9,15 @@ export interface Mask {
   readonly weight: Value;
   /** The mask as an initializer of the weight's shape and dtype: 1 kept, 0 gone. */
   readonly value: Value;
-  readonly node: Node;
+  /** The masked weight that every reader gets. */
+  readonly masked: Value;
 }
 
-/** Puts `weight · mask` in the place of the weight for every reader. `keep` has one entry per element: 0 gone, else kept. */
-export function insertMask(model: Model, weight: Value, keep: Uint8Array): Mask {
+/**
+ * Puts `weight · mask` in the place of the weight for every reader. `keep` has one entry per element: 0 gone, else kept. What is gone gets
+ * no gradient; `straight`: it gets that of the masked weight and so goes on learning, and may come back (Guo et al. 2016, eq. 4).
+ */
+export function insertMask(model: Model, weight: Value, keep: Uint8Array, straight = false): Mask {
   const b = new Build(weight.graph, model.opsets.get("") ?? 1, `${weight.name}/mask`);
   const t = weight.data!;
   const value = weight.graph.initializer(
@@ -24,20 +28,23 @@ export function insertMask(model: Model, weight: Value, keep: Uint8Array): Mask 
       keep.map((k) => (k ? 1 : 0)),
     ),
   );
-  const node = b.node("Mul", [weight, value]);
-  const out = node.outputs[0]!;
-  out.type = { dtype: t.dtype, shape: t.shape };
-  weight.replaceUses(out, { except: node });
-  return { weight, value, node };
+  const product = b.mul(weight, value);
+  product.type = { dtype: t.dtype, shape: t.shape };
+  weight.replaceUses(product, { except: product.producer! });
+  if (!straight) return { weight, value, masked: product };
+  const masked = b.straightThrough(weight, product);
+  masked.type = product.type;
+  product.replaceUses(masked, { except: masked.producer! });
+  return { weight, value, masked };
 }
 
-/** Multiplies masks into their weights (removed entries are exactly +0) and takes the Mul nodes away again. */
+/** Multiplies masks into their weights (removed entries are exactly +0) and takes the nodes away again. */
 export function mergeMasks(masks: readonly Mask[]): void {
-  for (const { weight, value, node } of masks) {
+  for (const { weight, value, masked } of masks) {
     const keep = numbersOf(value.data!);
     weight.graph.setData(weight, zeroed(weight, keep));
-    node.outputs[0]!.replaceUses(weight);
-    weight.graph.remove(node);
+    masked.replaceUses(weight);
+    for (const { producer } of [masked, masked.producer!.inputs[1]!]) if (producer) weight.graph.remove(producer);
     weight.graph.removeInitializer(value);
   }
 }

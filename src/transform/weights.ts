@@ -87,7 +87,7 @@ export function otherReader({ value, uses }: Weight): string | null {
  * The weight as a node sees it, after the Transpose, Cast, Identity, Reshape, Squeeze and Unsqueeze between; null where one of those
  * depends on what is only known at run time, or is a DequantizeLinear.
  */
-export function weightSeenBy(use: WeightUse, value: Value): Tensor | null {
+export function weightSeenBy(use: WeightUse, value: Pick<Value, "data">): Tensor | null {
   let t = value.data;
   for (const n of [...use.through].reverse()) t = t && through(n, t);
   return t;

@@ -93,28 +93,34 @@ function unitsOf({ scores, rows, columns }: Scored, pattern: Pattern): Units {
   return { scores: Float32Array.from(sums, (s, i) => s / sizes[i]!), sizes, weights, spread };
 }
 
-/** Masks with the units of the lowest scores at 0, `count` weights in all. The bits of floats ≥ 0 order as they do: a radix selection in two passes. */
+/** Shift and width of the digits that bits of floats are read in. */
+const digits = [
+  [21, 11],
+  [10, 11],
+  [0, 10],
+] as const;
+
+/** Masks with the units of the lowest scores at 0, `count` weights in all. The bits of floats ≥ 0 order as they do: a radix selection. */
 function mark(layers: readonly Units[], count: number): Uint8Array<ArrayBuffer>[] {
   // −0 is 0.
   const bits = layers.map(({ scores }) => new Uint32Array(scores.map((s) => s + 0).buffer));
-  const pick = (key: (x: number) => number, rank: number) => {
-    const counts = new Float64Array(65536);
+  // The highest bits of the threshold first; `rest`: how many weights go whose bits so far equal its own.
+  let threshold = 0;
+  let rest = count;
+  for (const [shift, width] of digits) {
+    const counts = new Float64Array(1 << width);
     bits.forEach((b, l) => {
       const { sizes } = layers[l]!;
       for (let i = 0; i < b.length; i++) {
-        const k = key(b[i]!);
-        if (k >= 0) counts[k]! += sizes ? sizes[i]! : 1;
+        const digit = (b[i]! >>> shift) - threshold * (1 << width);
+        if (digit >= 0 && digit < counts.length) counts[digit]! += sizes ? sizes[i]! : 1;
       }
     });
-    let bin = 0;
-    let before = 0;
-    while (bin < 65535 && before + counts[bin]! <= rank) before += counts[bin++]!;
-    return { bin, before };
-  };
-  const high = pick((x) => x >>> 16, count);
-  const low = pick((x) => (x >>> 16 === high.bin ? x & 0xffff : -1), count - high.before);
-  const threshold = ((high.bin << 16) | low.bin) >>> 0;
-  let ties = count - high.before - low.before;
+    let digit = 0;
+    while (digit < counts.length - 1 && counts[digit]! <= rest) rest -= counts[digit++]!;
+    threshold = threshold * (1 << width) + digit;
+  }
+  let ties = rest;
   return bits.map((b, l) => {
     const { sizes } = layers[l]!;
     const keep = new Uint8Array(b.length);
