@@ -7,7 +7,7 @@ import type { Op } from "./op.ts";
 import { input, refused } from "./rule.ts";
 
 /** The index names of each operand and of the result; "..." is spelled out with capitals of its own. */
-function labelsOf(node: Node): { operands: string[]; result: string } {
+function labelsOf(node: Node, ndimOf = (i: number) => shapeOf(input(node, i)).length): { operands: string[]; result: string } {
   const equation = node.string("equation")!.replaceAll(" ", "");
   const [left, right] = equation.split("->");
   const operands = left!.split(",");
@@ -15,9 +15,8 @@ function labelsOf(node: Node): { operands: string[]; result: string } {
   const spare = [..."ABCDEFGHIJKLMNOPQRSTUVWXYZ"].filter((c) => !letters.includes(c));
   let covered = 0;
   const spelled = operands.map((o, i) => {
-    const ndim = shapeOf(input(node, i)).length;
     if (!o.includes("...")) return o;
-    const n = ndim - (o.length - 3);
+    const n = ndimOf(i) - (o.length - 3);
     covered = Math.max(covered, n);
     return o.replace("...", `<${n}>`);
   });
@@ -31,7 +30,7 @@ function labelsOf(node: Node): { operands: string[]; result: string } {
 /** The cotangent of an operand is the same sum with that operand and the result exchanged. */
 export const Einsum: Op = {
   axes: (t) => {
-    const { operands, result } = labelsOf(t.node);
+    const { operands, result } = labelsOf(t.node, (i) => t.input(i).length);
     const first = new Map<string, Dim>();
     const all: [string, readonly Dim[]][] = [...operands.map((o, i) => [o, t.input(i)] as [string, readonly Dim[]]), [result, t.output(0)]];
     for (const [labels, dims] of all)
