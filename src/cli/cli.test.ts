@@ -8,6 +8,7 @@ import { openData } from "../data/open.node.ts";
 import { find } from "../ir/walk.ts";
 import { accuracy, evaluate } from "../measure/accuracy.ts";
 import { mlp } from "../nets/mlp.ts";
+import { transformer } from "../nets/transformer.ts";
 import { load, save } from "../onnx/file.ts";
 import { random } from "../tensor/random.ts";
 import { numbersOf, tensor } from "../tensor/tensor.ts";
@@ -42,6 +43,24 @@ test("show prints JSON, and the nodes a selector matches", async () => {
   const selected = await pith("show", net, "--select", "fc1.*");
   expect(selected.out).toContain('"fc1.*" matches 1 of 3 nodes');
 });
+
+test("show lists residual blocks; zeros are stored sparsely where asked", async () => {
+  save(transformer({ layers: 1, width: 8, heads: 2, vocabulary: 5, length: 4, classes: 2 }), at("encoder.onnx"));
+  const blocks = await pith("show", at("encoder.onnx"), "--blocks", "--json");
+  expect(JSON.parse(blocks.out)).toMatchObject([
+    { name: "layer1.add1", attention: true, parameters: 4 * 72 + 16 + 1 },
+    { name: "layer1.add2", attention: false, skip: "layer1.add1.out" },
+  ]);
+  save(mlp({ sizes: [64, 64, 3], seed: 1 }), at("wide.onnx"));
+  const prune = ["compress", at("wide.onnx"), "--step", "magnitude:sparsity=0.9,epochs=0", "--no-measure", "--quiet"];
+  const small = await pith(...prune, "-o", at("sparse.onnx"), "--sparse");
+  expect(small.out).toMatch(/note: stored sparsely: \d of 4 initializers, \d+ bytes instead of \d+/);
+  const narrow = await pith(...prune, "-o", at("narrow.onnx"), "--sparse", "narrow");
+  expect([small.code, narrow.code]).toEqual([0, 0]);
+  const bytes = (name: string) => readFileSync(at(name)).length;
+  expect(bytes("sparse.onnx")).toBeLessThan(0.5 * bytes("wide.onnx"));
+  expect(bytes("narrow.onnx")).toBeLessThan(0.7 * bytes("sparse.onnx"));
+}, 60_000);
 
 test("measured in a process of its own: figures as ever, but for brotli; what keeps it from measuring is said", async () => {
   const json = at("apart.json");

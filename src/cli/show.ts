@@ -1,22 +1,27 @@
 /** pith show: what a model is made of. */
 import { basename } from "node:path";
 import { Command } from "commander";
-import type { Model } from "../ir/graph.ts";
+import type { Model, Value } from "../ir/graph.ts";
 import { printModel, printType } from "../ir/print.ts";
 import { select } from "../ir/select.ts";
 import { labelOf } from "../ir/walk.ts";
+import { parametersOf } from "../measure/parameters.ts";
 import { fileBytes, load } from "../onnx/file.ts";
+import { opOf } from "../ops/index.ts";
 import { bytes, count, grouped, share } from "../report/format.ts";
 import { type PortSummary, portsOf, type Summary, summarize } from "../report/summary.ts";
 import { type Column, table } from "../report/table.ts";
 import { observeShapes, sampleFeeds } from "../runtime/shapes.ts";
 import { Fault } from "../tensor/fault.ts";
+import { liftConstants } from "../transform/fold.ts";
+import { residualBlocks } from "../transform/residual.ts";
 import { bold, dim, print } from "./terminal.ts";
 import { repeated, shape } from "./usage.ts";
 
 interface Options {
   readonly json?: true;
   readonly graph?: true;
+  readonly blocks?: true;
   readonly select?: string;
   readonly shape?: readonly (readonly [string, readonly number[]])[];
 }
@@ -26,6 +31,7 @@ export const show = new Command("show")
   .argument("<model>", "an ONNX file")
   .option("--json", "as JSON")
   .option("--graph", "the whole graph as text")
+  .option("--blocks", "residual blocks: what depth removes")
   .option("--select <selector>", "only list the nodes a selector matches, e.g. '*attn*,op:Conv,!/head/*'")
   .option(
     "--shape <name=1x3x48x320>",
@@ -37,6 +43,10 @@ export const show = new Command("show")
     if (options.select !== undefined)
       return print(options.json ? JSON.stringify(selected(model, options.select), null, 2) : selection(model, options.select));
     if (options.graph) return print(printModel(model));
+    if (options.blocks) {
+      liftConstants(model);
+      return print(blocks(await withShapes(model, options.shape), basename(path), options.json));
+    }
     const { model: shaped, shapes } = await withShapes(model, options.shape);
     const summary = { ...summarize(shaped), ...declared(model, shaped) };
     const size = fileBytes(path);
@@ -88,6 +98,34 @@ function selection(model: Model, selector: string): string {
   const head = `"${selector}" matches ${nodes.length} of ${all} nodes`;
   return nodes.length ? `${head}\n\n${table([{ title: "node" }, { title: "op" }, { title: "weights" }], rows)}` : head;
 }
+
+/** The residual blocks, each with what goes with it. */
+function blocks({ model, shapes }: { model: Model; shapes: Shapes | null }, name: string, json?: true): string {
+  if (!shapes) throw new Fault(name, `leaves shapes open; give them, e.g. --shape ${example(portsOf(model).inputs)}`);
+  const found = residualBlocks(model, (v) => v.shape).map((b) => ({
+    name: b.name,
+    attention: b.attention,
+    nodes: b.nodes.length,
+    parameters: b.weights.reduce((n, v) => n + parametersOf({ name: v.name, tensor: v.data!, readers: readersOf(v) }), 0),
+    macs: b.nodes.reduce((n, node) => n + (opOf(node)?.macs?.(node) ?? 0), 0),
+    skip: b.skip.name,
+  }));
+  if (json) return JSON.stringify(found, null, 2);
+  if (found.length === 0) return "no residual blocks: no Add of a value and what weights make of it";
+  const right = (title: string): Column => ({ title, align: "right" });
+  const columns: Column[] = [
+    { title: "block" },
+    { title: "" },
+    right("nodes"),
+    right("parameters"),
+    right("MACs"),
+    { title: "what stays without it" },
+  ];
+  const rows = found.map((b) => [b.name, b.attention ? "attention" : "", String(b.nodes), count(b.parameters), count(b.macs), b.skip]);
+  return table(columns, rows);
+}
+
+const readersOf = (v: Value) => [...v.uses].flatMap((u) => ("node" in u ? [u.node] : []));
 
 function example(inputs: readonly PortSummary[]): string {
   const open = inputs.find((p) => !p.shape?.every((d) => typeof d === "number")) ?? inputs[0];

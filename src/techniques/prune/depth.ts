@@ -82,7 +82,9 @@ async function apply(model: Model, p: Values, context: Context): Promise<void> {
   const epochs = p.epochs ?? (context.train ? 3 : 0);
   const before = await find(model, p, data, context.threads);
   if (before.blocks.length === 0) {
-    context.note("nothing is removed: no residual block (x + f(x), with weights in f) is found or selected");
+    const fused = [...model.graph.nodes].filter((n) => /^Skip(Simplified)?LayerNormalization$/.test(n.opType)).length;
+    const why = fused ? `; ${fused} fused SkipLayerNormalization nodes are not looked into: take the model before it was optimized` : "";
+    context.note(`nothing is removed: no residual block (x + f(x), with weights in f) is found or selected${why}`);
     return;
   }
   if (p.ratio === null && p.blocks > before.units.length)
