@@ -1,7 +1,7 @@
 /** The rules of all nodes of one model, asked for its axes: terms for every axis, and what else the rules said. */
 import type { Model, Node, Value } from "../ir/graph.ts";
 import { labelOf, reads, sorted } from "../ir/walk.ts";
-import type { Average, Axes, Slot, Zero } from "../ops/axes.ts";
+import { type Average, type Axes, type Slot, unrelated, type Zero } from "../ops/axes.ts";
 import { type Dim, free, freeze, squares, unify } from "../ops/dims.ts";
 import { opOf } from "../ops/index.ts";
 import { Fault } from "../tensor/fault.ts";
@@ -66,8 +66,11 @@ export function dimensions(
     }
     const words: Said = { node, zero: { kind: "none", from: [] }, sums: [], averages: [], inexact: [], sizes: [] };
     try {
-      rule(axesOf(node, name, opset, of, derived, words));
+      const asked = new Set<number>();
+      rule(axesOf(node, name, opset, of, derived, words, asked));
       said.push(words);
+      // What a rule says nothing of (scales, regions, seeds) is no row of channels.
+      for (const [i, v] of node.inputs.entries()) if (rule !== unrelated && !asked.has(i)) hold(v, `${name} reads it as a whole`);
     } catch (e) {
       if (!(e instanceof Fault)) throw e;
       leave(`${name}: ${e.message.slice(e.where.length + 2)}`);
@@ -86,6 +89,7 @@ function axesOf(
   of: (v: Value) => readonly Dim[] | null,
   derived: ReadonlyMap<Value, Tensor | null>,
   words: Said,
+  asked: Set<number>,
 ): Axes {
   const refuse = (why: string) => new Fault("groups", why);
   const dimsOf = (v: Value | null | undefined, what: string) => {
@@ -103,7 +107,10 @@ function axesOf(
     has: (i) => !!node.inputs[i],
     gives: (o) => !!node.outputs[o] && node.outputs[o].uses.size > 0,
     dim: (i) => (node.inputs[i] ? (of(node.inputs[i])?.[0]?.size ?? null) : null),
-    input: (i) => dimsOf(node.inputs[i], `input ${i}`),
+    input(i) {
+      asked.add(i);
+      return dimsOf(node.inputs[i], `input ${i}`);
+    },
     output: (o) => dimsOf(node.outputs[o], `output ${o}`),
     ints(i) {
       const v = node.inputs[i];
