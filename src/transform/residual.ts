@@ -1,6 +1,6 @@
 /** Residual blocks: what a net adds to its stream, x + f(x), and the net without some of them. */
 import { type Graph, type Model, type Node, produce, type Value } from "../ir/graph.ts";
-import { constantOf, labelOf, reads, removeDead, sorted } from "../ir/walk.ts";
+import { constantOf, labelOf, onlyReader, reads, removeDead, sorted } from "../ir/walk.ts";
 
 export interface Block {
   /** The label of the Add. */
@@ -144,6 +144,48 @@ function normBehind(sum: Value, skip: Value): Node | null {
   const [use] = sum.uses;
   if (sum.uses.size !== 1 || !use || !("node" in use) || use.index !== 0) return null;
   return norms.has(use.node.opType) && use.node.opType === skip.producer?.opType ? use.node : null;
+}
+
+/** What follows a layer and belongs to it: biases, normalization, activation. */
+const follows = new Set(
+  "Add BatchNormalization Celu Clip Dropout Elu Gelu HardSigmoid HardSwish Identity LayerNormalization LeakyRelu Mish Mul PRelu Relu Selu Sigmoid Softplus Tanh".split(
+    " ",
+  ),
+);
+
+/**
+ * Layers without a skip whose output has the shape of their input: a node with learned weights, and the bias, normalization and activation that
+ * alone read it. Without one its reader gets its input. What lies inside of `residual` blocks is none.
+ */
+export function plainLayers(model: Model, shapeOf: (v: Value) => readonly number[] | null, residual: readonly Block[]): Block[] {
+  const inner = new Set(residual.flatMap((b) => b.nodes));
+  return sorted(model.graph).flatMap((node): Block[] => {
+    if (!learned.test(node.opType) || inner.has(node)) return [];
+    const data = node.inputs.filter((v): v is Value => v !== null && !constantOf(v) && !isWeight(v));
+    const skip = data[0];
+    if (data.length !== 1 || !skip || data[0]!.type?.dtype === "int64") return [];
+    const nodes = [node];
+    let output = node.outputs[0]!;
+    for (let next = onlyReader(output); next && belongs(next, output); next = onlyReader(output)) {
+      nodes.push(next);
+      output = next.outputs[0]!;
+    }
+    if (!shapeOf(output) || `${shapeOf(output)}` !== `${shapeOf(skip)}`) return [];
+    const inside = new Set(nodes);
+    const weights = [...model.graph.initializers].filter(
+      (v) => v.uses.size > 0 && [...v.uses].every((u) => "node" in u && inside.has(u.node)),
+    );
+    return [{ name: labelOf(node), skip, output, nodes, weights, attention: false }];
+  });
+}
+
+function belongs(node: Node, output: Value): boolean {
+  return node.domain === "" && follows.has(node.opType) && node.inputs.every((v) => !v || v === output || constantOf(v));
+}
+
+/** Computed from constants alone: a weight that is stored otherwise than the node reads it. */
+function isWeight(v: Value): boolean {
+  return v.producer !== null && [...behind(v)].every((b) => b.producer !== null || b.data !== null);
 }
 
 /** Takes the blocks out of their model; graph outputs keep their names. */

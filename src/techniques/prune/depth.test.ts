@@ -3,6 +3,7 @@ import { type Dataset, fromArrays } from "../../data/dataset.ts";
 import { check } from "../../ir/check.ts";
 import { cloneModel, float, type Model, newModel, type Value } from "../../ir/graph.ts";
 import { find, removeDead } from "../../ir/walk.ts";
+import { mlp } from "../../nets/mlp.ts";
 import { resnet20 } from "../../nets/resnet20.ts";
 import { transformer } from "../../nets/transformer.ts";
 import { Build } from "../../ops/build.ts";
@@ -12,7 +13,7 @@ import { random } from "../../tensor/random.ts";
 import { numbersOf, tensor, wrap } from "../../tensor/tensor.ts";
 import { fit } from "../../train/fit.ts";
 import { crossEntropy } from "../../train/loss.ts";
-import { type Block, removeBlocks, residualBlocks } from "../../transform/residual.ts";
+import { type Block, plainLayers, removeBlocks, residualBlocks } from "../../transform/residual.ts";
 import type { Context } from "../technique.ts";
 import { depth } from "./depth.ts";
 import { lossesWithout, slopes } from "./gates.ts";
@@ -38,10 +39,14 @@ const sequences = fromArrays({
 });
 const encoder = () => transformer({ layers: 3, width: 16, heads: 2, vocabulary: 11, length, classes: 3, seed: 2 });
 
-async function blocksOf(model: Model, data: Dataset): Promise<Block[]> {
+async function shapesOf(model: Model, data: Dataset): Promise<(v: Value) => readonly number[] | null> {
   const batch = data.take([0, 1]);
   const shaped = await observeShapes(model, Object.fromEntries(model.graph.inputs.map((v) => [v.name, batch[v.name]!])));
-  return residualBlocks(model, (v) => find(shaped.graph, v.name)?.shape ?? null);
+  return (v) => find(shaped.graph, v.name)?.shape ?? null;
+}
+
+async function blocksOf(model: Model, data: Dataset): Promise<Block[]> {
+  return residualBlocks(model, await shapesOf(model, data));
 }
 
 async function outputs(model: Model, data: Dataset): Promise<number[]> {
@@ -161,6 +166,28 @@ test("post-norm blocks go with their normalization; parallel branches are two bl
   check(parallel);
   expect(parallel.graph.outputs.map((v) => v.name)).toEqual([name]);
   expect(await outputs(parallel, rows)).toEqual([...numbersOf(rows.take([0, 1, 2, 3]).x!)]);
+});
+
+test("layers without a skip go too, where that is asked for", async () => {
+  const net = mlp({ sizes: [8, 16, 16, 16, 3], seed: 1 });
+  // What Relu gave is what it gets.
+  const eye = Float32Array.from({ length: 256 }, (_, i) => (i % 17 === 0 ? 1 : 0));
+  net.graph.setData(find(net.graph, "fc3.weight")!, wrap("float32", [16, 16], eye));
+  zero(net, "fc3.bias");
+  const want = await outputs(net, rows);
+  const here = context(cloneModel(net), rows);
+  await depth({ plain: true, importance: "output", epochs: 0 }).apply(net, here);
+  expect(here.notes[0]).toMatch(/^removed fc3/);
+  expect([...net.graph.nodes].map((n) => n.opType)).toEqual(["Gemm", "Relu", "Gemm", "Relu", "Gemm"]);
+  expect(await outputs(net, rows)).toEqual(want);
+  const none = context(net, rows);
+  await depth({ epochs: 0 }).apply(cloneModel(net), none);
+  expect(none.notes).toEqual([expect.stringContaining("no residual block")]);
+  // Inside residual blocks there is none, and the first layer changes the shape.
+  const cnn = resnet20({ size: 8, width: 4 });
+  const shapes = await shapesOf(cnn, images);
+  expect(plainLayers(cnn, shapes, residualBlocks(cnn, shapes))).toEqual([]);
+  expect(plainLayers(cnn, shapes, []).length).toBeGreaterThan(7);
 });
 
 test("gates give the loss of the net without the blocks; their gradient is that of the branch's size", async () => {

@@ -1,10 +1,10 @@
 /** Depth pruning: whole residual blocks or layers go, those first that change least (Men et al. 2024, ShortGPT; Kim et al. 2024, Shortened LLaMA). */
 
 import type { Dataset } from "../../data/dataset.ts";
-import { choice, int, number, optional, text, type ValuesOf } from "../../data/params.ts";
+import { choice, flag, int, number, optional, text, type ValuesOf } from "../../data/params.ts";
 import { cloneModel, type Model, type Node, type Value } from "../../ir/graph.ts";
 import { matcher, namesOf } from "../../ir/select.ts";
-import { stored } from "../../ir/walk.ts";
+import { sorted, stored } from "../../ir/walk.ts";
 import { macsOf } from "../../measure/macs.ts";
 import { parametersOf } from "../../measure/parameters.ts";
 import { opOf } from "../../ops/index.ts";
@@ -13,7 +13,7 @@ import { observeShapes } from "../../runtime/shapes.ts";
 import { Fault } from "../../tensor/fault.ts";
 import { liftConstants } from "../../transform/fold.ts";
 import { holdZeros, mergeMasks } from "../../transform/mask.ts";
-import { type Block, removeBlocks, residualBlocks } from "../../transform/residual.ts";
+import { type Block, plainLayers, removeBlocks, residualBlocks } from "../../transform/residual.ts";
 import { weightsOf } from "../../transform/weights.ts";
 import { fineTune, training } from "../finetune.ts";
 import { sampled } from "../sample.ts";
@@ -28,6 +28,7 @@ const params = {
   unit: choice(["block", "layer"], {
     doc: "block: each residual branch by itself; layer: attention and the branches behind it together",
   }),
+  plain: flag(false, { doc: "also layers without a skip whose output has the shape of their input" }),
   importance: choice(["loss", "output", "influence", "taylor"], {
     doc: "by the loss without the unit; by how far the outputs then are from the original's; by 1 − cosine of the stream before and behind it; by the gradient of a gate on it",
   }),
@@ -84,7 +85,9 @@ async function apply(model: Model, p: Values, context: Context): Promise<void> {
   if (before.blocks.length === 0) {
     const fused = [...model.graph.nodes].filter((n) => /^Skip(Simplified)?LayerNormalization$/.test(n.opType)).length;
     const why = fused ? `; ${fused} fused SkipLayerNormalization nodes are not looked into: take the model before it was optimized` : "";
-    context.note(`nothing is removed: no residual block (x + f(x), with weights in f) is found or selected${why}`);
+    context.note(
+      `nothing is removed: no residual block (x + f(x), with weights in f) is found or selected${p.plain ? "" : "; plain=true takes layers without a skip too"}${why}`,
+    );
     return;
   }
   if (p.ratio === null && p.blocks > before.units.length)
@@ -112,8 +115,10 @@ async function find(model: Model, p: Values, data: Dataset, threads: number): Pr
   for (const v of [...shaped.graph.inputs, ...shaped.graph.initializers, ...[...shaped.graph.nodes].flatMap((n) => n.outputs)])
     if (v) map.set(v.name, v);
   const shape = (v: Value) => map.get(v.name)?.shape ?? null;
-  const all = residualBlocks(model, shape);
-  const chosen = all.filter((b) => isSelected(b, p));
+  const residual = residualBlocks(model, shape);
+  const order = new Map(sorted(model.graph).map((n, i) => [n, i]));
+  const all = p.plain ? [...residual, ...plainLayers(model, shape, residual)] : residual;
+  const chosen = all.filter((b) => isSelected(b, p)).sort((a, b) => order.get(a.nodes.at(-1)!)! - order.get(b.nodes.at(-1)!)!);
   const macs = new Map<string, number>();
   for (const n of shaped.graph.nodes) macs.set(n.outputs[0]?.name ?? "", opOf(n)?.macs?.(n) ?? 0);
   const cost = (places: readonly number[]) => {
