@@ -292,7 +292,7 @@ test.each([
     });
   };
   await both((batchSize) => gradients(model, weights, set, crossEntropy(), { of: "absolute", batchSize, threads: 1 }));
-  await both((batchSize) => gaussNewton(model, weights, set, crossEntropy(), { sharing: "weight", batchSize, threads: 1 }));
+  await both((batchSize) => gaussNewton(model, weights, set, crossEntropy(), { sharing: "connections", batchSize, threads: 1 }));
   await both((batchSize) => gaussNewton(model, weights, set, crossEntropy(), { batchSize, threads: 1 }));
 });
 

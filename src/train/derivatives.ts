@@ -38,11 +38,11 @@ export function gradients(
 
 export interface CurvatureOptions extends TotalOptions {
   /**
-   * How a weight that is used in many places counts. `connections`: every use, at every position, is a weight of its own, and their second
-   * derivatives are added (LeCun et al. 1990, eq. 5), mixed ones left out. `weight`: the second derivative by the weight itself. Without
-   * sharing both are the same. Default connections, for weights that enter linearly (others are always taken whole).
+   * How a weight that is used in many places counts. `weight` (default): the second derivative by the weight itself. `connections`: every
+   * use, at every position, is a weight of its own, and their second derivatives are added (LeCun et al. 1990, eq. 5), mixed ones left out;
+   * for weights that enter linearly (others are taken as with `weight`). Without sharing both are the same.
    */
-  readonly sharing?: "connections" | "weight";
+  readonly sharing?: "weight" | "connections";
   /**
    * Runs a batch with random signs in place of one for each unit vector: their mean is right in expectation (Hutchinson 1990; Bekas et al.
    * 2007). null: unit vectors, exact.
@@ -50,8 +50,8 @@ export interface CurvatureOptions extends TotalOptions {
   readonly probes?: number | null;
 }
 
-/** Outputs up to which {@link gaussNewton} takes each on its own unless told otherwise, and the probes it takes beyond. */
-const [fewOutputs, fewProbes] = [100, 16];
+/** Outputs (units or weights) up to which each is taken on its own unless told otherwise, and the probes beyond. */
+const [fewOutputs, fewUnits, fewProbes] = [100, 1000, 16];
 
 /**
  * The diagonal of the Gauss-Newton matrix (1/N)·Σ J_nᵀ·H_n·J_n, with J_n the outputs' derivatives by the weights and H_n the loss's second
@@ -69,11 +69,10 @@ export function gaussNewton(model: Model, weights: readonly Value[], data: Datas
       const have = seeds.get(outputs[i]!);
       seeds.set(outputs[i]!, have ? b.add(have, s) : s);
     });
-    const columns = directions.reduce((n, d) => n + sizeOf(shapeOf(d.input)) / d.rows, 0);
-    const probes = options.probes === undefined ? (columns <= fewOutputs ? null : fewProbes) : options.probes;
+    const probes = probesOf(options, directions, fewOutputs);
     const runs = (batch: number) => steps(directions, probes, options.seed ?? 0, `${site.size}/${batch}`);
     if (probes === null && !outputs.every(site.byExample)) return { model: site.model, values: site.weights.map((w) => w && "alone") };
-    const values = options.sharing === "weight" ? perExample(site, seeds, square) : perConnection(site, seeds);
+    const values = options.sharing === "connections" ? perConnection(site, seeds) : perExample(site, seeds, square);
     return { model: site.model, values, runs };
   };
   return totals(model, weights, data, loss, plan, options);
@@ -83,7 +82,7 @@ export function gaussNewton(model: Model, weights: readonly Value[], data: Datas
  * The diagonal of the Hessian of the loss itself (mean over the examples), terms of f″ included; it may be negative. By gradients of
  * gradients: v·Hv with v along one unit of a layer's output for all examples at once (`sharing` connections: one run for each unit), or
  * along one weight (one run for each): exact, for small nets. With `probes` approximate: the spread falls with their number and, along
- * units, with that of the examples.
+ * units, with that of the examples. Default `probes`: null up to 1000 units or weights, else 16.
  */
 export function secondDerivatives(
   model: Model,
@@ -92,11 +91,10 @@ export function secondDerivatives(
   loss: Loss,
   options: CurvatureOptions = {},
 ): ByWeight {
-  const { sharing = "connections", probes = null, seed = 0, threads } = options;
+  const { sharing = "weight", seed = 0, threads } = options;
   const plan = async (site: LossSite): Promise<Plan> => {
     const places = site.weights.map((w) => (w && sharing === "connections" ? placesOf(w, site.grows) : null));
     const units = [...new Set(places.flatMap((p) => p ?? []).map((p) => p.node.outputs[0]!))];
-    if (probes === null && !units.every(site.byExample)) return { model: site.model, values: site.weights.map((w) => w && "alone") };
     const whole = site.weights.filter((w, i): w is Value => w !== null && places[i] === null);
     const first = grad(site.model, site.loss, [...units, ...whole]);
     const b = Build.of(site.model, "curvature");
@@ -106,6 +104,8 @@ export function secondDerivatives(
         { input: input(site.model, `probe${i}`, u), rows: units.includes(u) ? site.size : 1 },
       ]),
     );
+    const probes = probesOf(options, [...directions.values()], fewUnits);
+    if (probes === null && !units.every(site.byExample)) return { model: site.model, values: site.weights.map((w) => w && "alone") };
     const slopes = [...first].map(([u, g]) => b.op("ReduceSum", [b.mul(g, directions.get(u.name)!.input)], { keepdims: 0 }));
     if (slopes.length === 0) return { model: site.model, values: site.weights.map(() => null) };
     const slope = slopes.reduce((a, s) => b.add(a, s));
@@ -204,6 +204,11 @@ function perConnection(site: LossSite, target: ReadonlyMap<Value, Value>): Plan[
 interface Direction {
   readonly input: Value;
   readonly rows: number;
+}
+
+function probesOf({ probes }: CurvatureOptions, directions: readonly Direction[], most: number): number | null {
+  const each = directions.reduce((n, d) => n + sizeOf(shapeOf(d.input)) / d.rows, 0);
+  return probes !== undefined ? probes : each <= most ? null : fewProbes;
 }
 
 /** One direction after the other: each unit vector, the same in all rows; or so many of random signs, scaled so that their squares add up to 1. */
