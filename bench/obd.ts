@@ -80,7 +80,10 @@ const saliencies = {
     return saliency(weights, await gaussNewton(model, weights, data, loss, { threads }));
   },
   async exact(model: Model, data: Dataset, weights: readonly Value[]) {
-    return saliency(weights, await secondDerivatives(model, weights, data, loss, { threads, sharing: "connections", probes: settings.probes }));
+    return saliency(
+      weights,
+      await secondDerivatives(model, weights, data, loss, { threads, sharing: "connections", probes: settings.probes }),
+    );
   },
   async magnitude(_: Model, __: Dataset, weights: readonly Value[]) {
     return weights.map((w) => Float32Array.from(floatsOf(w.data!), Math.abs));
