@@ -15,6 +15,7 @@ import type { Context } from "../technique.ts";
 import { choose, type Masks, type Removal } from "./choose.ts";
 import { layoutOf } from "./layout.ts";
 import { parsePattern } from "./pattern.ts";
+import { sparsities } from "./scan.ts";
 import { scheduled } from "./schedule.ts";
 
 /** Which weights, by which pattern and how they are compared: what solvers share too. */
@@ -32,7 +33,9 @@ export const selection = {
 /** The parameters of every technique that removes weights by their importance. */
 export const edges = {
   sparsity: selection.sparsity,
-  scope: selection.scope,
+  scope: choice(["global", "layer", "sensitivity"], {
+    doc: "compare all weights; each layer's among themselves; or so, each layer with a sparsity of its own from what pruning it alone does to the loss (without training data: to the outputs)",
+  }),
   pattern: selection.pattern,
   schedule: choice(["oneshot", "iterative", "cubic", "lottery", "dynamic"], {
     doc: "remove all at once; in rounds of pruning and training; gradually while training; in rounds of training, pruning and going back to the first weights, then train what is left (lottery); while training, where what was removed learns on and may come back (dynamic)",
@@ -99,7 +102,8 @@ interface Run {
 
 /** Removes weights of the model as the parameters say, and notes what is left of each. `what`: the technique, for messages. */
 export async function pruneEdges(model: Model, p: EdgeParams, context: Context, what: string, importance: Importance): Promise<void> {
-  parsePattern(p.pattern);
+  if (parsePattern(p.pattern).kind === "nm" && p.scope === "sensitivity")
+    throw new Fault(what, `pattern ${p.pattern} prunes all layers alike; scope must be global or layer; got sensitivity`);
   liftConstants(model);
   const weights = selected(model, p, what);
   const defaults = weights.filter(({ value }) => value.graph.inputs.includes(value));
@@ -108,10 +112,13 @@ export async function pruneEdges(model: Model, p: EdgeParams, context: Context, 
     throw new Fault(what, `the ${p.schedule} schedule removes while it trains; epochs must be at least 1`);
   if (p.lastRate !== 1 && p.scope !== "layer")
     throw new Fault(what, `lastRate is the output layer's where each has its own sparsity; scope must be layer; got ${p.scope}`);
-  const finals = p.lastRate === 1 ? p.sparsity : weights.map((w) => (isLast(w, weights) ? lastSparsity(p) : p.sparsity));
+  let finals: number | readonly number[] =
+    p.lastRate === 1 ? p.sparsity : weights.map((w) => (isLast(w, weights) ? lastSparsity(p) : p.sparsity));
   const next: Run["next"] = async (now, ws, removal) => {
     const scores = await importance.scores(now, ws, context, p);
-    return choose(ws, scores, { scope: p.scope, pattern: p.pattern, sparsity: finals }, removal);
+    // Once, when the first weights go.
+    if (p.scope === "sensitivity" && typeof finals === "number") finals = await sparsities(now, ws, scores, p, context);
+    return choose(ws, scores, { scope: p.scope === "global" ? "global" : "layer", pattern: p.pattern, sparsity: finals }, removal);
   };
   const run: Run = { model, weights, p, context, what, epochs, importance, next };
   const keep = await schedules[p.schedule](run);

@@ -6,10 +6,10 @@ import { byteLength } from "../../onnx/pieces.ts";
 import { writePieces } from "../../onnx/write.ts";
 import { Fault } from "../../tensor/fault.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
+import { after, assign, moves, type Option, startOf } from "../assign.ts";
+import type { Change, Sensitivity, Slot } from "../sensitivity.ts";
 import type { Context } from "../technique.ts";
-import { after, assign, moves, type Option, startOf } from "./assign.ts";
 import { codesIn, type Rounding } from "./rounding.ts";
-import type { Change, Sensitivity, Slot } from "./sensitivity.ts";
 import { type Bits, type Group, type GroupOptions, schemeOf, trials, write } from "./weightgroups.ts";
 
 export type Budget = "maxError" | "maxDrop" | "bits" | "bytes";

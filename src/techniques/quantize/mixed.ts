@@ -5,12 +5,12 @@ import type { Model } from "../../ir/graph.ts";
 import { named } from "../../lint/finding.ts";
 import { Fault } from "../../tensor/fault.ts";
 import { liftConstants } from "../../transform/fold.ts";
+import type { Option } from "../assign.ts";
+import { type Divergence, type Sensitivity, sensitivity } from "../sensitivity.ts";
 import { type Context, defineTechnique } from "../technique.ts";
-import type { Option } from "./assign.ts";
 import { budgetOf, widthByKey, within } from "./budget.ts";
 import { learnedCodes } from "./learned.ts";
 import { type Coded, codesIn, nearest, type Rounding } from "./rounding.ts";
-import { type Divergence, type Sensitivity, sensitivity } from "./sensitivity.ts";
 import { dropFloats, readInitializers } from "./store.ts";
 import { type Bits, bytesOf, type Group, grouped, schemeOf, trials, write } from "./weightgroups.ts";
 

@@ -5,12 +5,12 @@ import { type Tensor, tensor } from "../../tensor/tensor.ts";
 import { upgrade } from "../../transform/upgrade.ts";
 import { raiseIrVersion } from "../../transform/weights.ts";
 import { elementsOf } from "../matrix.ts";
+import type { Slot } from "../sensitivity.ts";
 import { type WeightLayer, weightLayers } from "../weightlayers.ts";
 import { formsOf } from "./blockforms.ts";
 import { type BlockCodes, type BlockScheme, dequantizeBlocks, groupsOf, hasZeroPoints } from "./blocks.ts";
 import { arranged, widthOf } from "./packing.ts";
 import { blocksIn, codesIn, type Rounding } from "./rounding.ts";
-import type { Slot } from "./sensitivity.ts";
 
 export type Bits = BlockScheme["bits"];
 

@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
-import { fromArrays } from "../../data/dataset.ts";
-import { newModel } from "../../ir/graph.ts";
-import { Build } from "../../ops/build.ts";
-import { tensor } from "../../tensor/tensor.ts";
+import { fromArrays } from "../data/dataset.ts";
+import { newModel } from "../ir/graph.ts";
+import { Build } from "../ops/build.ts";
+import { tensor } from "../tensor/tensor.ts";
 import { sensitivity } from "./sensitivity.ts";
 
 // y = x·W with W = diag(1, 2): everything can be worked out by hand.

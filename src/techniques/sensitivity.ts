@@ -1,15 +1,18 @@
 /** What changing weights does to a model's outputs, measured on data, one change after the other in one session. */
-import type { Dataset } from "../../data/dataset.ts";
-import { cloneModel, type Model, type Node, type Value } from "../../ir/graph.ts";
-import { removeDead } from "../../ir/walk.ts";
-import { feed } from "../../runtime/feeds.ts";
-import { open } from "../../runtime/session.ts";
-import { isFloat } from "../../tensor/dtype.ts";
-import { Fault } from "../../tensor/fault.ts";
-import { floatsOf, type Tensor } from "../../tensor/tensor.ts";
+import type { Dataset } from "../data/dataset.ts";
+import { cloneModel, type Model, type Node, type Value } from "../ir/graph.ts";
+import { removeDead } from "../ir/walk.ts";
+import { feed } from "../runtime/feeds.ts";
+import { open } from "../runtime/session.ts";
+import { isFloat } from "../tensor/dtype.ts";
+import { Fault } from "../tensor/fault.ts";
+import { floatsOf, type Tensor } from "../tensor/tensor.ts";
 
-/** relative: Σ‖y − ŷ‖² / Σ‖y‖² over all float outputs; kl: KL(softmax(y) ‖ softmax(ŷ)) along the last axis of the first one, mean over its rows. */
-export type Divergence = "relative" | "kl";
+/**
+ * relative: Σ‖y − ŷ‖² / Σ‖y‖² over all float outputs; kl: KL(softmax(y) ‖ softmax(ŷ)) along the last axis of the first one, mean over its rows;
+ * rise: by how much the mean of the first one rises, for a model whose output is a loss.
+ */
+export type Divergence = "relative" | "kl" | "rise";
 
 /** Weights as the nodes that read them see them, and where. */
 export interface Slot {
@@ -52,10 +55,10 @@ export async function sensitivity(
   const session = await open(probe, { threads: options.threads, spinning: false });
   try {
     const outputs = session.outputs.filter((o) => o.dtype && isFloat(o.dtype)).map((o) => o.name);
-    const used = options.divergence === "kl" ? outputs.slice(0, 1) : outputs;
+    const used = options.divergence === "relative" ? outputs : outputs.slice(0, 1);
     if (used.length === 0) throw new Fault("sensitivity", "the model has no float output to compare");
-    const batches = [...feed(model, data, { batchSize: 32 })].filter((b, i) => i === 0 || !b.padded).map((b) => b.feeds);
-    const run = async (feeds: (typeof batches)[number], change: Change) => {
+    const batches = [...feed(model, data, { batchSize: 32 })].filter((b, i) => i === 0 || !b.padded);
+    const run = async ({ feeds }: (typeof batches)[number], change: Change) => {
       const changed = Object.fromEntries([...change].map(([slot, t]) => [names.get(slot)!, t]));
       const y = await session.run({ ...feeds, ...own, ...changed }, used);
       return used.map((name) => y[name]!);
@@ -69,7 +72,7 @@ export async function sensitivity(
         for (const [i, b] of batches.entries()) {
           const got = await run(b, change);
           wanted[i]!.forEach((y, k) => {
-            const [o, a] = options.divergence === "kl" ? divergence(y, got[k]!) : squares(floatsOf(y), floatsOf(got[k]!));
+            const [o, a] = divergences[options.divergence](y, got[k]!, b.count);
             off += o;
             all += a;
           });
@@ -83,6 +86,13 @@ export async function sensitivity(
     throw e;
   }
 }
+
+/** What is off and of how much, to be summed, for an output as it was and as it is for so many examples. */
+const divergences: Readonly<Record<Divergence, (y: Tensor, got: Tensor, count: number) => readonly [number, number]>> = {
+  relative: (y, got) => squares(floatsOf(y), floatsOf(got)),
+  kl: divergence,
+  rise: (y, got, count) => [count * (floatsOf(got)[0]! - floatsOf(y)[0]!), count],
+};
 
 /** Σ(y − ŷ)² and Σy², elements that are not finite in y left out; one that is not in ŷ alone makes the first infinite. */
 function squares(y: Float32Array, got: Float32Array): [number, number] {

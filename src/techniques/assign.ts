@@ -1,19 +1,23 @@
-/** Which width each layer gets: the least error for the bytes there are. */
+/** What each layer gets of what there is: the least error for the bytes, or the weights, there are. */
 
-/** What a layer costs and does at one width. */
-export interface Option {
-  /** Bits of a code; 32: floats as they are. */
-  readonly bits: number;
-  /** Bytes stored. */
+/** What a layer costs and does in one form. */
+export interface Cost {
+  /** Bytes stored, or whatever else there is only so much of. */
   readonly bytes: number;
-  /** What the layer alone adds to the error at this width; errors of layers add up. */
+  /** What the layer alone adds to the error in this form; errors of layers add up. */
   readonly error: number;
 }
 
+/** What a layer costs and does at one width. */
+export interface Option extends Cost {
+  /** Bits of a code; 32: floats as they are. */
+  readonly bits: number;
+}
+
 /** One layer goes from an option to one of fewer bytes. */
-export interface Move {
+export interface Move<O extends Cost = Option> {
   readonly layer: number;
-  readonly to: Option;
+  readonly to: O;
   /** Error added for a byte saved; negative where fewer bytes are better. */
   readonly price: number;
 }
@@ -23,8 +27,8 @@ export interface Move {
  * error over bytes, each edge at its slope. Whatever the number of moves made, no choice of as few bytes has less error in sum (Lagrangian
  * relaxation; Shoham and Gersho 1988, Efficient Bit Allocation for an Arbitrary Set of Quantizers).
  */
-export function moves(layers: readonly (readonly Option[])[]): Move[] {
-  const out: Move[] = [];
+export function moves<O extends Cost>(layers: readonly (readonly O[])[]): Move<O>[] {
+  const out: Move<O>[] = [];
   layers.forEach((options, layer) => {
     const hull = hullOf(options);
     for (let i = 1; i < hull.length; i++) out.push({ layer, to: hull[i]!, price: priceOf(hull[i - 1]!, hull[i]!) });
@@ -33,17 +37,17 @@ export function moves(layers: readonly (readonly Option[])[]): Move[] {
   return out.sort((a, b) => a.price - b.price);
 }
 
-const priceOf = (from: Option, to: Option) => (to.error - from.error) / (from.bytes - to.bytes);
+const priceOf = (from: Cost, to: Cost) => (to.error - from.error) / (from.bytes - to.bytes);
 
 /** The options where every layer starts: the most bytes, of those the least error. */
-export function startOf(layers: readonly (readonly Option[])[]): Option[] {
+export function startOf<O extends Cost>(layers: readonly (readonly O[])[]): O[] {
   return layers.map((options) => hullOf(options)[0]!);
 }
 
 /** From the most bytes downwards, prices rising. */
-function hullOf(options: readonly Option[]): Option[] {
+function hullOf<O extends Cost>(options: readonly O[]): O[] {
   const sorted = [...options].sort((a, b) => b.bytes - a.bytes || b.error - a.error);
-  const hull: Option[] = [];
+  const hull: O[] = [];
   for (const o of sorted) {
     if (hull.at(-1)?.bytes === o.bytes) hull.pop();
     while (hull.length > 1 && priceOf(hull.at(-2)!, hull.at(-1)!) >= priceOf(hull.at(-1)!, o)) hull.pop();

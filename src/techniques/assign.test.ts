@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { random } from "../../tensor/random.ts";
+import { random } from "../tensor/random.ts";
 import { assign, moves, type Option } from "./assign.ts";
 
 const total = (o: readonly Option[]) => ({ bytes: o.reduce((n, x) => n + x.bytes, 0), error: o.reduce((n, x) => n + x.error, 0) });
