@@ -22,6 +22,7 @@ import { writeModel } from "../src/onnx/write.ts";
 import { compress } from "../src/recipe/compress.ts";
 import { magnitude } from "../src/techniques/index.ts";
 import { numbersOf } from "../src/tensor/tensor.ts";
+import { sparsify } from "../src/transform/sparse.ts";
 import { error, kept, median, moved, parts, record, recorded, round, setDropout, trained } from "./digits.ts";
 
 const { values, positionals } = parseArgs({
@@ -73,7 +74,7 @@ const settings: Record<`${Net}${"" | "-moved"}`, Setting> = {
 /** What `--choose` tries instead, one at a time. */
 const others: readonly Partial<Setting>[] = [{}, { weightDecay: 0 }, { weightDecay: 3e-5 }, { weightDecay: 3e-4 }, { ramp: 0.4 }];
 
-const rows = positionals.length ? positionals : ["lenet300-12", "lenet300-22", "lenet300-40-moved", "lenet5-12", "lenet5-50-moved"];
+const rows = positionals.length ? positionals : ["lenet300-12", "lenet300-22", "lenet300-40-moved", "lenet5-12", "lenet5-50", "lenet5-50-moved"];
 
 function rowOf(name: string): { net: Net; ratio: number; still: boolean; setting: Setting } {
   const [, net, ratio, suffix] = /^(lenet300|lenet5)-([\d.]+)(-moved)?$/.exec(name) ?? [];
@@ -147,9 +148,20 @@ interface Entry {
   readonly dense: { readonly held: number; readonly test: number };
   readonly held: number;
   readonly test: number;
-  readonly bytes: { readonly dense: number; readonly file: number; readonly brotli: number };
+  /** Of the pruned net's file, as it is and written sparsely, and of the dense file under brotli. */
+  readonly bytes: { readonly dense: number; readonly sparse: number; readonly narrow: number; readonly brotli: number };
   readonly setting: Setting;
   readonly seconds: number;
+}
+
+/** Bytes of the file that `--sparse` and `--sparse narrow` write. */
+function sparseBytes(model: Model) {
+  const size = (indices: "int64" | "narrow") => {
+    const clone = cloneModel(model);
+    sparsify(clone, { indices });
+    return writeModel(clone).length;
+  };
+  return { sparse: size("int64"), narrow: size("narrow") };
 }
 
 async function run(name: string, seed: number): Promise<Entry> {
@@ -161,7 +173,7 @@ async function run(name: string, seed: number): Promise<Entry> {
   const layers = layersOf(model);
   const weights = [total(layers, 0), total(layers, 1)] as const;
   if (values.nets) save(model, join(values.nets, `${name}-${seed}.onnx`));
-  const file = writeModel(model);
+  const bytes = { dense: writeModel(model).length, ...sparseBytes(model), brotli: brotliCompressSync(writeModel(model)).length };
   return {
     ratio: round(weights[1] / weights[0]),
     weights,
@@ -169,7 +181,7 @@ async function run(name: string, seed: number): Promise<Entry> {
     dense: { held: await error(bare(before), data.held, threads), test: await error(bare(before), data.test, threads) },
     held: await error(model, data.held, threads),
     test: await error(model, data.test, threads),
-    bytes: { dense: writeModel(before).length, file: file.length, brotli: brotliCompressSync(file).length },
+    bytes,
     setting: row.setting,
     seconds: Math.round((performance.now() - start) / 1000),
   };
