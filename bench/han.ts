@@ -74,7 +74,9 @@ const settings: Record<`${Net}${"" | "-moved"}`, Setting> = {
 /** What `--choose` tries instead, one at a time. */
 const others: readonly Partial<Setting>[] = [{}, { weightDecay: 0 }, { weightDecay: 3e-5 }, { weightDecay: 3e-4 }, { ramp: 0.4 }];
 
-const rows = positionals.length ? positionals : ["lenet300-12", "lenet300-22", "lenet300-40-moved", "lenet5-12", "lenet5-50", "lenet5-50-moved"];
+const rows = positionals.length
+  ? positionals
+  : ["lenet300-12", "lenet300-22", "lenet300-40-moved", "lenet5-12", "lenet5-50", "lenet5-50-moved"];
 
 function rowOf(name: string): { net: Net; ratio: number; still: boolean; setting: Setting } {
   const [, net, ratio, suffix] = /^(lenet300|lenet5)-([\d.]+)(-moved)?$/.exec(name) ?? [];
