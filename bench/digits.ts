@@ -18,7 +18,6 @@ import { adam } from "../src/train/optimizer.ts";
 import { cosine } from "../src/train/schedule.ts";
 
 const folder = process.env.MNIST_DIR ?? join(import.meta.dirname, "../../shared/data/mnist");
-if (!existsSync(folder)) throw new Error(`no MNIST at ${folder}; MNIST_DIR names the folder of its four IDX files`);
 
 const loaded = new Map<string, Promise<Dataset>>();
 /** 60,000 or 10,000 digits as float32 from 0 to 1: flat rows of 784, or images [1, 28, 28]. */
@@ -26,6 +25,7 @@ export function digits(part: "train" | "test", images = false): Promise<Dataset>
   const key = `${part} ${images}`;
   if (!loaded.has(key)) {
     const read = async () => {
+      if (!existsSync(folder)) throw new Error(`no MNIST at ${folder}; MNIST_DIR names the folder of its four IDX files`);
       const data = preprocess(await openData(folder, { part }), ["scale", `reshape:to=${images ? "1x28x28" : "784"}`]);
       return fromArrays(data.take(Array.from({ length: data.length }, (_, i) => i)));
     };

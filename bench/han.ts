@@ -5,9 +5,9 @@
  * (`--choose` shows how), the test digits only score. A row is <net>-<ratio>, or <net>-<ratio>-moved, where every digit is moved anew
  * each epoch by up to one pixel, in the dense training too; the ratio is all parameters to those that are not zero, biases counted in both.
  *
- * `MNIST_DIR=folder npx tsx --conditions=source bench/han.ts [--seeds 3] [--threads 1] [--nets folder] [row …]` writes
+ * `MNIST_DIR=folder npx tsx --conditions=source bench/han.ts [--seeds 3] [--only seed] [--threads 1] [--nets folder] [row …]` writes
  * bench/results/han.json, leaves out what it holds already (`--again` does not) and prints the table; `--nets` keeps dense and pruned
- * nets; `--choose` takes one seed and tries other settings on the held-out digits alone. `--table` only prints.
+ * nets, `--only` lets several processes share the seeds; `--choose` takes one seed and tries other settings on the held-out digits alone. `--table` only prints.
  */
 import { join } from "node:path";
 import { parseArgs } from "node:util";
@@ -30,6 +30,7 @@ const { values, positionals } = parseArgs({
   options: {
     seeds: { type: "string", default: "3" },
     threads: { type: "string", default: "1" },
+    only: { type: "string" },
     nets: { type: "string" },
     again: { type: "boolean", default: false },
     choose: { type: "boolean", default: false },
@@ -124,7 +125,7 @@ function dense(net: Net, still: boolean, seed: number, data: { train: Dataset; h
 async function pruned(model: Model, row: ReturnType<typeof rowOf>, train: Dataset, seed: number, setting: Setting): Promise<Model> {
   const layers = layersOf(model);
   const biases = total(layers, 1, /bias/);
-  const sparsity = 1 - (total(layers, 1) / row.ratio - biases) / (total(layers, 1) - biases);
+  const sparsity = 1 - (Math.floor(total(layers, 1) / row.ratio) - biases) / (total(layers, 1) - biases);
   const net = cloneModel(model);
   // D_r = D_o·√(C_ir / C_io).
   const less = Math.sqrt(1 / row.ratio);
@@ -216,7 +217,10 @@ function table(names: readonly string[]): void {
   const all = Object.entries(recorded("han")) as [string, Entry][];
   console.log("Test error in percent, each seed's; [95 % interval of the median, n = 10,000]; weights left, of all parameters with biases");
   for (const name of names) {
-    const entries = all.filter(([key]) => key.startsWith(`${name}/`)).map(([, e]) => e);
+    const entries = all
+      .filter(([key]) => key.startsWith(`${name}/`))
+      .sort(([a], [b]) => a.localeCompare(b, "en", { numeric: true }))
+      .map(([, e]) => e);
     if (entries.length === 0) continue;
     const { paper } = nets[rowOf(name).net];
     const one = entries[0]!;
@@ -233,11 +237,12 @@ function table(names: readonly string[]): void {
   console.log("\nErrors whose intervals overlap this far are not told apart by 10,000 digits: 1.59 % is no better than 1.64 %.");
 }
 
+const seeds = values.only ? [Number(values.only)] : Array.from({ length: Number(values.seeds) }, (_, i) => i);
 if (!values.table) {
   for (const name of rows) {
     if (values.choose) await choose(name);
     else
-      for (let seed = 0; seed < Number(values.seeds); seed++) {
+      for (const seed of seeds) {
         const key = `${name}/${seed}`;
         if (recorded("han")[key] && !values.again) continue;
         const entry = await run(name, seed);
