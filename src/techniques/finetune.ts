@@ -37,6 +37,7 @@ export interface FineTuning {
   readonly trainable?: Selector;
   readonly frozen?: Selector;
   readonly live?: Selector;
+  readonly liveGradients?: boolean;
   readonly onStep?: (step: Step) => unknown;
   /** Epochs that went before: their order of examples and dropout masks are not drawn again. */
   readonly round?: number;
@@ -68,6 +69,7 @@ export function fineTune(model: Model, params: ValuesOf<typeof training>, contex
     ...(tuning.trainable ? { trainable: tuning.trainable } : {}),
     ...(tuning.frozen ? { frozen: tuning.frozen } : {}),
     ...(tuning.live ? { live: tuning.live } : {}),
+    ...(tuning.liveGradients ? { liveGradients: true } : {}),
     ...(tuning.resume ? { resume: tuning.resume } : {}),
     ...(tuning.keepFrom ? { keepFrom: tuning.keepFrom } : {}),
     ...(tuning.batchStatistics ? { batchStatistics: true } : {}),

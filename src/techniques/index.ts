@@ -4,6 +4,7 @@ export { svd } from "./factorize/svd.ts";
 export { lora } from "./lora/lora.ts";
 export { depth } from "./prune/depth.ts";
 export { magnitude } from "./prune/magnitude.ts";
+export { movement } from "./prune/movement.ts";
 export { obd } from "./prune/obd.ts";
 export { randomPrune } from "./prune/randomPrune.ts";
 export { taylor } from "./prune/taylor.ts";

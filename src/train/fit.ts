@@ -39,6 +39,8 @@ export interface FitOptions {
   readonly frozen?: Selector;
   /** Initializers that `onStep` may write into (see {@link Step.values}): masks that change on the way. */
   readonly live?: Selector;
+  /** Gradients of the live ones too, for {@link Step.gradient}. */
+  readonly liveGradients?: boolean;
   readonly schedule?: Schedule;
   /** Gradients are scaled down to this global norm where they are longer. */
   readonly clipNorm?: number;
@@ -87,6 +89,8 @@ export interface Step {
   readonly names: readonly string[];
   /** A view of a trained or live weight (float32): read it, or write into it. */
   values(name: string): Float32Array;
+  /** A view of the gradient of a trained weight (live too, with liveGradients), by the values before this step; null: it has none. */
+  gradient(name: string): Float32Array | null;
   checkpoint(): Checkpoint;
 }
 
@@ -214,6 +218,7 @@ export async function fit(model: Model, options: FitOptions): Promise<Fitted> {
         norm,
         names,
         values: memory.values,
+        gradient: memory.gradient,
         checkpoint: () => memory.checkpoint({ ...identity, course }),
       });
       if ((await told) === false) stopped = true;

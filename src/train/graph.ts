@@ -19,6 +19,8 @@ export interface GraphOptions {
   readonly frozen?: Selector;
   /** Initializers that are inputs too, but without a gradient: masks that change on the way. */
   readonly live?: Selector;
+  /** Their gradients are computed all the same. */
+  readonly liveGradients?: boolean;
   /** BatchNormalization by the batch's own statistics. */
   readonly batchStatistics?: boolean;
   readonly threads?: number;
@@ -148,7 +150,8 @@ export async function trainingGraph(attached: WithLoss, sample: Batch, options: 
   await fold(model, { shapes: true, threads: options.threads });
   const loss = here(attached.loss);
   const wrt = chosen.map(here);
-  const gradients = grad(model, loss, wrt);
+  const sensed = options.liveGradients ? live.map(here) : [];
+  const gradients = grad(model, loss, [...wrt, ...sensed]);
   const reached = wrt.filter((v) => gradients.has(v));
   if (reached.length === 0)
     throw new Fault("train", `no weight gets a gradient from the loss; selected: ${chosen.map((v) => v.name).join(", ") || "none"}`);
@@ -159,14 +162,17 @@ export async function trainingGraph(attached: WithLoss, sample: Batch, options: 
   };
   const b = Build.of(model, "grad");
   const taken = new Set<Value>([loss]);
-  const weights = reached.map((v): Slot => {
-    let g = gradients.get(v)!;
+  const withGradient = (v: Value): Slot => {
+    let g = gradients.get(v);
+    if (!g) return slot(v, null);
     // An output of its own for each: two weights may share one cotangent, and none may be an input.
     if (taken.has(g) || !g.producer) g = b.op("Identity", [g]);
     taken.add(g);
     graph.addOutput(g);
     return slot(v, g.name);
-  });
+  };
+  const weights = reached.map(withGradient);
+  const changing = live.map((v) => withGradient(here(v)));
   for (const s of statistics) graph.addOutput(find(graph, s.output)!);
   removeDead(graph);
   const names = new Set(reached.map((v) => v.name));
@@ -174,7 +180,7 @@ export async function trainingGraph(attached: WithLoss, sample: Batch, options: 
     model,
     loss: loss.name,
     weights,
-    live: live.map((v) => slot(v, null)),
+    live: changing,
     draws,
     statistics,
     arrays,

@@ -74,6 +74,8 @@ export interface Memory {
   readonly weights: ReadonlyMap<string, Tensor>;
   /** A view of one of them. Errors: none of that name. */
   values(name: string): Float32Array;
+  /** A view of the gradient of one of them in the last run; null: it has none. */
+  gradient(name: string): Float32Array | null;
   /** Draws the dropout masks and the noise of a step. */
   draw(seed: number, step: number): void;
   /** Lets the running statistics follow the batch's. */
@@ -90,16 +92,21 @@ export interface Memory {
 export function remember(graph: TrainingGraph, moments: number): Memory {
   const { weights, live, statistics, draws } = graph;
   const channels = statistics.map((s) => ({ shape: [s.initial.length] }));
-  const laid = arena(weights, moments, [...live, ...channels, ...channels, ...draws]);
+  const sensed = live.filter((s) => s.gradient);
+  const laid = arena(weights, moments, [...live, ...channels, ...channels, ...draws, ...sensed]);
   const rest = laid.others.values();
   const views = (shaped: readonly Shaped[]) => shaped.map((s) => wrap("float32", s.shape, rest.next().value!));
   const trained = weights.map((w, i) => wrap("float32", w.shape, laid.weights[i]!));
-  const [changing, running, ofBatch, drawn] = [views(live), views(channels), views(channels), views(draws)];
+  const [changing, running, ofBatch, drawn, slopes] = [views(live), views(channels), views(channels), views(draws), views(sensed)];
   const loss = new Float32Array(1);
 
   const named = (slots: readonly { readonly name: string }[], tensors: readonly Tensor[]) =>
     slots.map((s, i) => [s.name, tensors[i]!] as const);
   const all = new Map([...named(weights, trained), ...named(live, changing), ...named(statistics, running)]);
+  const gradients = new Map([
+    ...weights.map((w, i) => [w.name, wrap("float32", w.shape, laid.gradients[i]!)] as const),
+    ...named(sensed, slopes),
+  ]);
   for (const s of [...weights, ...live, ...statistics]) floatsOf(all.get(s.name)!).set(s.initial);
   const state = new Map<string, Tensor>([...all].map(([name, t]) => [`p/${name}`, t]));
   laid.moments.forEach((m, k) => {
@@ -119,7 +126,7 @@ export function remember(graph: TrainingGraph, moments: number): Memory {
     ]),
     fetches: Object.fromEntries([
       [graph.loss, wrap("float32", [], loss)],
-      ...weights.map((w, i) => [w.gradient!, wrap("float32", w.shape, laid.gradients[i]!)] as const),
+      ...[...weights, ...sensed].map((s) => [s.gradient!, gradients.get(s.name)!] as const),
       ...statistics.map((s, i) => [s.output, ofBatch[i]!] as const),
     ]),
     loss,
@@ -128,6 +135,10 @@ export function remember(graph: TrainingGraph, moments: number): Memory {
       const t = all.get(name);
       if (!t) throw new Fault("train", `"${name}" is neither trained nor live; there are ${[...all.keys()].join(", ")}`);
       return floatsOf(t);
+    },
+    gradient(name) {
+      const g = gradients.get(name);
+      return g ? floatsOf(g) : null;
     },
     draw(seed, step) {
       draws.forEach(({ input, ratio }, i) => {

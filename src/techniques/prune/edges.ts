@@ -8,7 +8,7 @@ import type { Checkpoint } from "../../train/checkpoint.ts";
 import type { Step } from "../../train/fit.ts";
 import { writeBack } from "../../train/weights.ts";
 import { liftConstants } from "../../transform/fold.ts";
-import { insertMask, mergeMasks, zeroed } from "../../transform/mask.ts";
+import { insertMask, type Mask, mergeMasks, zeroed } from "../../transform/mask.ts";
 import { dropDefault, type Weight, weightsOf } from "../../transform/weights.ts";
 import { type FineTuning, fineTune, labelled, training } from "../finetune.ts";
 import type { Context } from "../technique.ts";
@@ -73,8 +73,10 @@ export interface Importance {
     context: Context,
     p: EdgeParams,
   ): readonly Float32Array[] | Promise<readonly Float32Array[]>;
-  /** Sees every step of a training that removes (cubic, dynamic), before scores are asked for. */
-  watch?(step: Step, weights: readonly Weight[]): void;
+  /** Sees every step of a training that removes (cubic, dynamic), gradients of the weights' masks included, before scores are asked for. */
+  watch?(step: Step, masks: readonly Mask[]): void;
+  /** Scores go on for what was removed: it comes back, as it was, where its score is among the highest again (cubic). */
+  readonly returns?: true;
 }
 
 /** Which data it takes at least: for a technique's `needs`. */
@@ -191,20 +193,29 @@ async function gradually({ model, weights, p, context, what, epochs, importance,
     return { ramp, until: dynamic ? Math.floor((ramp + of) / 2) : ramp };
   };
   const onStep = async (step: Step) => {
-    importance.watch?.(step, watched);
+    importance.watch?.(step, masks);
     const { ramp, until } = untilOf(step.of);
     if (step.step > until || (step.step % p.every !== 0 && step.step !== ramp)) return;
     for (const name of step.names) if (find(copy.graph, name)) writeBack(copy, name, step.values(name));
     if (!dynamic) zero(watched, keep);
     const at = (final: number) => scheduled("cubic", final, step.step, ramp);
-    keep = await next(copy, watched, { at, before: keep, ...(dynamic ? { hysteresis } : {}) });
+    keep = await next(copy, watched, { at, before: importance.returns ? null : keep, ...(dynamic ? { hysteresis } : {}) });
     masks.forEach((m, i) => {
       step.values(m.value.name).set(keep[i]!);
     });
   };
   const live = masks.map((m) => m.value.name);
   // The best epoch is one after the last removal.
-  await fineTune(model, p, context, { what, loss: p.loss, epochs, live, onStep, keepFrom: dynamic ? (1 + p.ramp) / 2 : p.ramp });
+  const liveGradients = importance.watch !== undefined;
+  await fineTune(model, p, context, {
+    what,
+    loss: p.loss,
+    epochs,
+    live,
+    liveGradients,
+    onStep,
+    keepFrom: dynamic ? (1 + p.ramp) / 2 : p.ramp,
+  });
   keep = masks.map((m) => Uint8Array.from(numbersOf(m.value.data!)));
   mergeMasks(masks);
   return keep;
