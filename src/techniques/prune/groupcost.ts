@@ -1,0 +1,101 @@
+/** What a net costs as a function of its groups' sizes, without building it: parameters, multiply-accumulates, channels. */
+import { cloneModel, type Model, type Value } from "../../ir/graph.ts";
+import { allNodes, stored } from "../../ir/walk.ts";
+import { parametersOf } from "../../measure/parameters.ts";
+import { opOf } from "../../ops/index.ts";
+import { sizeOf } from "../../tensor/dtype.ts";
+import type { Group, Groups } from "../../transform/groups.ts";
+
+/** Sizes of groups; those that are not in it have their own. */
+export type Sizes = ReadonlyMap<Group, number>;
+
+/** One summand of a cost, and the groups it depends on. */
+export interface Term {
+  readonly of: (sizes: Sizes) => number;
+  readonly groups: ReadonlySet<Group>;
+}
+
+export interface Cost {
+  readonly total: (sizes: Sizes) => number;
+  /** How much less it is with one group at another size. */
+  readonly gain: (sizes: Sizes, group: Group, to: number) => number;
+  /** Whether one's gain depends on the other's size. */
+  readonly share: (a: Group, b: Group) => boolean;
+}
+
+export function costOf(terms: readonly Term[]): Cost {
+  const by = new Map<Group, Term[]>();
+  for (const t of terms)
+    for (const g of t.groups) {
+      const list = by.get(g);
+      if (list) list.push(t);
+      else by.set(g, [t]);
+    }
+  const shared = new Map([...by].map(([g, list]) => [g, new Set(list.flatMap((t) => [...t.groups]))]));
+  return {
+    total: (sizes) => terms.reduce((n, t) => n + t.of(sizes), 0),
+    gain(sizes, group, to) {
+      const then = new Map(sizes).set(group, to);
+      return (by.get(group) ?? []).reduce((n, t) => n + t.of(sizes) - t.of(then), 0);
+    },
+    share: (a, b) => a === b || (shared.get(a)?.has(b) ?? false),
+  };
+}
+
+/** The indices of the given groups. */
+export function channelTerms(groups: readonly Group[]): Term[] {
+  return groups.map((g) => ({ of: (sizes) => sizes.get(g) ?? g.size, groups: new Set([g]) }));
+}
+
+/** Parameters of all that the model stores. */
+export function parameterTerms(model: Model, { shapeWith }: Groups, among: readonly Group[]): Term[] {
+  const by = new Map<Value, Set<Group>>();
+  for (const g of among)
+    for (const { value } of g.members) {
+      const set = by.get(value);
+      if (set) set.add(g);
+      else by.set(value, new Set([g]));
+    }
+  const changing = new Map([...by.keys()].map((v) => [v.data, v]));
+  const none = new Set<Group>();
+  return [...stored(model.graph)].flatMap((entry): Term[] => {
+    const n = parametersOf(entry);
+    if (n === 0) return [];
+    const value = changing.get(entry.tensor);
+    if (!value) return [{ groups: none, of: () => n }];
+    return [{ groups: by.get(value)!, of: (sizes) => sizeOf(shapeWith(value, sizes) ?? entry.tensor.shape) }];
+  });
+}
+
+/** Multiply-accumulates of every node whose op has a rule for them, by the shapes its values would have. */
+export function macTerms(model: Model, { shapeWith }: Groups, among: readonly Group[]): Term[] {
+  const copies = new Map<Value, Value>();
+  cloneModel(model, copies);
+  const none: Sizes = new Map();
+  const touched = new Map<Value, ReadonlySet<Group>>();
+  const groupsOf = (v: Value): ReadonlySet<Group> => {
+    const known = touched.get(v);
+    if (known) return known;
+    const now = `${shapeWith(v, none)}`;
+    const found = new Set(among.filter((g) => g.size > 1 && `${shapeWith(v, new Map([[g, g.size - 1]]))}` !== now));
+    touched.set(v, found);
+    return found;
+  };
+  const out: Term[] = [];
+  for (const node of allNodes(model.graph)) {
+    const rule = opOf(node)?.macs;
+    if (!rule) continue;
+    const values = [...node.inputs, ...node.outputs].filter((v): v is Value => v !== null);
+    const twin = copies.get(node.outputs.find((o) => o)!)?.producer;
+    if (!twin) continue;
+    const of = (sizes: Sizes): number => {
+      for (const v of values) {
+        const copy = copies.get(v)!;
+        copy.type = { dtype: v.type?.dtype ?? "float32", shape: shapeWith(v, sizes) };
+      }
+      return rule(twin) ?? 0;
+    };
+    out.push({ of, groups: new Set(values.flatMap((v) => [...groupsOf(v)])) });
+  }
+  return out;
+}

@@ -1,0 +1,122 @@
+/** What of a model structured pruning may remove, what the net would lose with it, and what it costs. */
+import type { Batch, Dataset } from "../../data/dataset.ts";
+import { cloneModel, type Model } from "../../ir/graph.ts";
+import { matcher, namesOf } from "../../ir/select.ts";
+import { findGroups, type Group, type Groups, removeChannels } from "../../transform/groups.ts";
+import { sampled } from "../sample.ts";
+import type { Context } from "../technique.ts";
+import { type Cost, channelTerms, costOf, macTerms, parameterTerms, type Sizes } from "./groupcost.ts";
+import { activationsOf, magnitudeOf, randomOf, scaleOf } from "./groupimportance.ts";
+import { type Candidate, keepMost, leastOf, multipleOf } from "./widths.ts";
+
+/** The choices that a survey depends on. */
+export interface Choices {
+  readonly by: "channels" | "parameters" | "macs" | "latency";
+  readonly importance: "l2" | "l1" | "bn" | "activation" | "random";
+  readonly roundTo: number | null;
+  readonly maxRatio: number;
+  readonly include: string;
+  readonly exclude: string;
+}
+
+/** What a survey, and whoever times what comes of it, needs. */
+export interface Surroundings {
+  readonly context: Context;
+  /** What the model is run on. */
+  readonly feeds: Batch;
+  readonly data: Dataset | null;
+}
+
+/** Examples that activations are seen on. */
+const enough = 256;
+
+/** The groups of a model, what may be removed of them, and what it costs. */
+export interface Survey {
+  readonly model: Model;
+  readonly groups: Groups;
+  readonly candidates: readonly Candidate[];
+  /** Reason → names. */
+  readonly skipped: ReadonlyMap<string, string[]>;
+  /** Of what the ratio counts. */
+  readonly cost: Cost;
+  readonly parameters: Cost;
+  readonly macs: Cost;
+}
+
+/** `widths`: the groups' sizes before the first round, by name; null: it is the first. */
+export async function surveyed(
+  model: Model,
+  p: Choices,
+  { context, feeds, data }: Surroundings,
+  widths: ReadonlyMap<string, number> | null = null,
+): Promise<Survey> {
+  const groups = await findGroups(model, feeds, { threads: context.threads });
+  const skipped = new Map<string, string[]>();
+  const skip = (why: string, g: Group) => {
+    const list = skipped.get(why);
+    if (list) list.push(g.name);
+    else skipped.set(why, [g.name]);
+  };
+  const included = matcher(p.include);
+  const excluded = p.exclude ? matcher(p.exclude) : () => false;
+  const among: { group: Group; multiple: number; least: number }[] = [];
+  for (const g of groups.groups) {
+    const is = (hit: typeof included, roles: readonly string[]) =>
+      hit([g.name]) ||
+      g.members.some(
+        (m) =>
+          roles.includes(m.role) && [...m.value.uses].some((u) => "node" in u && hit([m.value.name, ...namesOf(u.node)], u.node.opType)),
+      );
+    if (g.frozen !== null) skip(g.frozen, g);
+    else if (!is(included, ["out"])) skip("not included", g);
+    else if (is(excluded, ["out", "in"])) skip("excluded", g);
+    else {
+      const multiple = multipleOf(g, p.roundTo);
+      const least = leastOf(g.size, widths?.get(g.name) ?? g.size, multiple, p.maxRatio);
+      if (least >= g.size && widths === null)
+        skip(g.size === 1 ? "a single index" : `no smaller multiple of ${multiple} within maxRatio`, g);
+      else among.push({ group: g, multiple, least });
+    }
+  }
+  const chosen = among.map((a) => a.group);
+  const importance = await importances(model, chosen, p, context, data);
+  const candidates = among.map((a): Candidate => ({ ...a, importance: importance.get(a.group)! }));
+  const [parameters, macs] = [costOf(parameterTerms(model, groups, chosen)), costOf(macTerms(model, groups, chosen))];
+  const cost = p.by === "channels" ? costOf(channelTerms(chosen)) : p.by === "parameters" ? parameters : macs;
+  return { model, groups, candidates, skipped, cost, parameters, macs };
+}
+
+async function importances(
+  model: Model,
+  groups: readonly Group[],
+  p: Choices,
+  context: Context,
+  data: Dataset | null,
+): Promise<ReadonlyMap<Group, Float64Array>> {
+  const l2 = (g: Group) => magnitudeOf(g, (x) => x * x);
+  const each = (f: (g: Group) => Float64Array) => new Map(groups.map((g) => [g, f(g)]));
+  switch (p.importance) {
+    case "l2":
+      return each(l2);
+    case "l1":
+      return each((g) => magnitudeOf(g, Math.abs));
+    case "random":
+      return each((g) => randomOf(g, context.seed));
+    case "bn":
+      return each((g) => scaleOf(g) ?? l2(g));
+    case "activation": {
+      const seen = await activationsOf(model, groups, sampled(data!, enough), context.threads);
+      return each((g) => seen.get(g) ?? l2(g));
+    }
+  }
+}
+
+/** A copy of the model with the groups at other sizes. */
+export async function narrowed({ model, groups, candidates }: Survey, sizes: Sizes, { context, feeds }: Surroundings): Promise<Model> {
+  const copy = cloneModel(model);
+  const twins = await findGroups(copy, feeds, { threads: context.threads });
+  const keep = new Map<Group, Uint8Array>();
+  for (const [g, mask] of keepMost(candidates, sizes)) keep.set(twins.groups[groups.groups.indexOf(g)]!, mask);
+  await removeChannels(copy, twins, keep);
+  return copy;
+}
