@@ -8,6 +8,7 @@ export { movement } from "./prune/movement.ts";
 export { obd } from "./prune/obd.ts";
 export { randomPrune } from "./prune/randomPrune.ts";
 export { taylor } from "./prune/taylor.ts";
+export { structured } from "./prune/structured.ts";
 export { binary } from "./quantize/binary.ts";
 export { codebook } from "./quantize/codebook.ts";
 export { equalize } from "./quantize/equalize.ts";

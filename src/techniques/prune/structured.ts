@@ -4,7 +4,7 @@ import { cloneModel, type Model } from "../../ir/graph.ts";
 import { feedsFor } from "../../measure/measure.ts";
 import { sum } from "../../train/loss.ts";
 import { liftConstants } from "../../transform/fold.ts";
-import { removeChannels } from "../../transform/groups.ts";
+import { removeChannels } from "../../transform/remove.ts";
 import { dropDefault } from "../../transform/weights.ts";
 import { fineTune, training } from "../finetune.ts";
 import { taught } from "../teacher.ts";

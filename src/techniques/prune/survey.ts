@@ -2,7 +2,8 @@
 import type { Batch, Dataset } from "../../data/dataset.ts";
 import { cloneModel, type Model } from "../../ir/graph.ts";
 import { matcher, namesOf } from "../../ir/select.ts";
-import { findGroups, type Group, type Groups, removeChannels } from "../../transform/groups.ts";
+import { findGroups, type Group, type Groups } from "../../transform/groups.ts";
+import { removeChannels } from "../../transform/remove.ts";
 import { sampled } from "../sample.ts";
 import type { Context } from "../technique.ts";
 import { type Cost, channelTerms, costOf, macTerms, parameterTerms, type Sizes } from "./groupcost.ts";
