@@ -27,7 +27,7 @@ export function groupLasso(groups: readonly Group[]): Loss {
         const norms = b.op("Sqrt", [b.add(squares, b.f32(epsilon))]);
         return [b.mul(b.op("ReduceSum", [norms], { keepdims: 0 }), b.f32(Math.sqrt(elements)))];
       });
-      return { value: parts.length ? parts.reduce((a, z) => b.add(a, z)) : b.f32(0), pairs: [] };
+      return { value: parts.length ? parts.reduce((a, z) => b.add(a, z)) : b.f32(0), pairs: [], roots: [] };
     },
   };
 }

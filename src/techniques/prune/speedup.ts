@@ -21,7 +21,7 @@ export interface Reached {
 /** Looking, a net counts as fast enough at this many times the target: most of those then pass the thorough measurement. */
 const margin = 1.03;
 /** Measurements while looking, and thorough ones. */
-const [looks, trials] = [8, 6];
+const [looks, trials] = [8, 5];
 
 /**
  * Looks among the nets 1 … `count`, each smaller than the one before, for the first that is `target` times as fast: by bisection (speed

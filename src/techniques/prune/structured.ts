@@ -22,8 +22,8 @@ const params = {
     doc: "what the ratio counts: channels, parameters or multiply-accumulates; latency: widths are chosen until `speedup` is measured",
   }),
   speedup: number(1.25, { min: 1, doc: "with by=latency, how many times as fast as before the net must run, by measurement" }),
-  importance: choice(["l2", "l1", "bn", "activation", "random"], {
-    doc: "of a channel: shares of its coupled weights' squares (l2) or magnitudes (l1), BatchNormalization's scale (bn), the energy it hands on to its readers (activation), chance (random)",
+  importance: choice(["l2", "l1", "bn", "taylor", "obd", "activation", "random"], {
+    doc: "of a channel: shares of its coupled weights' squares (l2) or magnitudes (l1), BatchNormalization's scale (bn), what the loss changes by the squared gradients (taylor) or second derivatives (obd) of all its weights, the energy it hands on to its readers (activation), chance (random)",
   }),
   scope: choice(["global", "layer"], {
     doc: "global: the least important for the cost gained go first, wherever they are; layer: all groups lose the same share",
@@ -67,20 +67,23 @@ export const structured = defineTechnique({
     { ratio: 0.3, roundTo: 1, epochs: 0 },
     { ratio: 0.7, roundTo: 1, epochs: 0 },
   ],
-  needs: (p) => (p.lasso > 0 || (p.epochs ?? 0) > 0 ? ["train"] : p.importance === "activation" ? ["calibration"] : []),
+  needs: (p) => (learns(p) || (p.epochs ?? 0) > 0 ? ["train"] : p.importance === "activation" ? ["calibration"] : []),
   apply,
 });
+
+/** Whether the loss is needed beside the training at the end. */
+const learns = (p: Values) => p.lasso > 0 || p.importance === "taylor" || p.importance === "obd";
 
 async function apply(model: Model, p: Values, context: Context): Promise<void> {
   liftConstants(model);
   const data = context.calibration ?? context.train;
-  const around = { context, data, feeds: feedsFor(model, { data, seed: context.seed }, null) };
+  const epochs = p.epochs ?? (context.train ? 3 : 0);
+  const teacher = p.teacher === null ? context.original : await context.load(p.teacher);
+  const lesson = epochs > 0 || learns(p) ? await taught(context.train!, p.loss, { ...context, original: teacher }) : null;
+  const around = { context, data, lesson, feeds: feedsFor(model, { data, seed: context.seed }, null) };
   const before = cloneModel(model);
   const first = await surveyed(model, p, around);
   tellSkipped(first, context.note);
-  const epochs = p.epochs ?? (context.train ? 3 : 0);
-  const teacher = p.teacher === null ? context.original : await context.load(p.teacher);
-  const lesson = p.lasso > 0 || epochs > 0 ? await taught(p.loss, context, teacher) : null;
   if (p.lasso > 0) {
     const penalty = groupLasso(first.candidates.map((c) => c.group));
     const loss = sum([

@@ -2,6 +2,10 @@
 import type { Batch, Dataset } from "../../data/dataset.ts";
 import { cloneModel, type Model } from "../../ir/graph.ts";
 import { matcher, namesOf } from "../../ir/select.ts";
+import { isFloat } from "../../tensor/dtype.ts";
+import { floatsOf } from "../../tensor/tensor.ts";
+import { gaussNewton, gradients } from "../../train/derivatives.ts";
+import type { Loss } from "../../train/loss.ts";
 import { findGroups, type Group, type Groups } from "../../transform/groups.ts";
 import { removeChannels } from "../../transform/remove.ts";
 import { sampled } from "../sample.ts";
@@ -13,7 +17,7 @@ import { type Candidate, keepMost, leastOf, multipleOf } from "./widths.ts";
 /** The choices that a survey depends on. */
 export interface Choices {
   readonly by: "channels" | "parameters" | "macs" | "latency";
-  readonly importance: "l2" | "l1" | "bn" | "activation" | "random";
+  readonly importance: "l2" | "l1" | "bn" | "taylor" | "obd" | "activation" | "random";
   readonly roundTo: number | null;
   readonly maxRatio: number;
   readonly include: string;
@@ -26,9 +30,11 @@ export interface Surroundings {
   /** What the model is run on. */
   readonly feeds: Batch;
   readonly data: Dataset | null;
+  /** What it learns from; null: it does not. */
+  readonly lesson: { readonly loss: Loss; readonly data: Dataset } | null;
 }
 
-/** Examples that activations are seen on. */
+/** Examples that activations and derivatives are taken on. */
 const enough = 256;
 
 /** The groups of a model, what may be removed of them, and what it costs. */
@@ -48,10 +54,10 @@ export interface Survey {
 export async function surveyed(
   model: Model,
   p: Choices,
-  { context, feeds, data }: Surroundings,
+  around: Surroundings,
   widths: ReadonlyMap<string, number> | null = null,
 ): Promise<Survey> {
-  const groups = await findGroups(model, feeds, { threads: context.threads });
+  const groups = await findGroups(model, around.feeds, { threads: around.context.threads });
   const skipped = new Map<string, string[]>();
   const skip = (why: string, g: Group) => {
     const list = skipped.get(why);
@@ -80,7 +86,7 @@ export async function surveyed(
     }
   }
   const chosen = among.map((a) => a.group);
-  const importance = await importances(model, chosen, p, context, data);
+  const importance = await importances(model, chosen, p.importance, around);
   const candidates = among.map((a): Candidate => ({ ...a, importance: importance.get(a.group)! }));
   const [parameters, macs] = [costOf(parameterTerms(model, groups, chosen)), costOf(macTerms(model, groups, chosen))];
   const cost = p.by === "channels" ? costOf(channelTerms(chosen)) : p.by === "parameters" ? parameters : macs;
@@ -90,13 +96,12 @@ export async function surveyed(
 async function importances(
   model: Model,
   groups: readonly Group[],
-  p: Choices,
-  context: Context,
-  data: Dataset | null,
+  kind: Choices["importance"],
+  { context, data, lesson }: Surroundings,
 ): Promise<ReadonlyMap<Group, Float64Array>> {
   const l2 = (g: Group) => magnitudeOf(g, (x) => x * x);
   const each = (f: (g: Group) => Float64Array) => new Map(groups.map((g) => [g, f(g)]));
-  switch (p.importance) {
+  switch (kind) {
     case "l2":
       return each(l2);
     case "l1":
@@ -105,11 +110,28 @@ async function importances(
       return each((g) => randomOf(g, context.seed));
     case "bn":
       return each((g) => scaleOf(g) ?? l2(g));
+    case "taylor":
+    case "obd": {
+      const weights = [...new Set(groups.flatMap((g) => g.members.map((m) => m.value)))].filter((v) => isFloat(v.data!.dtype));
+      const options = { examples: enough, seed: context.seed, threads: context.threads };
+      const { loss, data: examples } = lesson!;
+      const second =
+        kind === "obd"
+          ? await gaussNewton(model, weights, examples, loss, options)
+          : await gradients(model, weights, examples, loss, { ...options, of: "squared" });
+      const saliency = new Map(weights.map((v, i) => [v, quadratic(floatsOf(v.data!), second[i]!)]));
+      return each((g) => summedOf(g, (v) => saliency.get(v) ?? null));
+    }
     case "activation": {
       const seen = await activationsOf(model, groups, sampled(data!, enough), context.threads);
       return each((g) => seen.get(g) ?? l2(g));
     }
   }
+}
+
+/** ½·h·w² (LeCun et al. 1990, eq. 4). */
+function quadratic(w: ArrayLike<number>, h: ArrayLike<number>): Float64Array {
+  return Float64Array.from(w, (x, i) => 0.5 * h[i]! * x * x);
 }
 
 /** A copy of the model with the groups at other sizes. */

@@ -10,7 +10,7 @@ import { type Choices, narrowed, type Surroundings, type Survey, surveyed } from
 import { after, descent } from "./widths.ts";
 
 /** Seconds a look at one net's latency takes, and a thorough one, at least. */
-const [glance, thorough] = [0.4, 2];
+const [glance, thorough] = [0.3, 1];
 
 /** Sizes that run `target` times as fast as `before`, found by timing nets of ever more steps. Errors: none found is faster than it for certain. */
 export async function fastEnough(
