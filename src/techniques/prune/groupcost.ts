@@ -48,7 +48,7 @@ export function channelTerms(groups: readonly Group[]): Term[] {
 }
 
 /** Parameters of all that the model stores. */
-export function parameterTerms(model: Model, { shapeWith }: Groups, among: readonly Group[]): Term[] {
+export function parameterTerms(model: Model, { shapeWith }: Pick<Groups, "shapeWith">, among: readonly Group[]): Term[] {
   const by = new Map<Value, Set<Group>>();
   for (const g of among)
     for (const { value } of g.members) {
@@ -68,7 +68,7 @@ export function parameterTerms(model: Model, { shapeWith }: Groups, among: reado
 }
 
 /** Multiply-accumulates of every node whose op has a rule for them, by the shapes its values would have. */
-export function macTerms(model: Model, { shapeWith }: Groups, among: readonly Group[]): Term[] {
+export function macTerms(model: Model, { shapeWith }: Pick<Groups, "shapeWith">, among: readonly Group[]): Term[] {
   const copies = new Map<Value, Value>();
   cloneModel(model, copies);
   const none: Sizes = new Map();

@@ -2,6 +2,7 @@
 import { choice, flag, int, number, optional, text, type ValuesOf } from "../../data/params.ts";
 import { cloneModel, type Model } from "../../ir/graph.ts";
 import { feedsFor } from "../../measure/measure.ts";
+import { slides } from "../../ops/axes.ts";
 import { sum } from "../../train/loss.ts";
 import { liftConstants } from "../../transform/fold.ts";
 import { removeChannels } from "../../transform/remove.ts";
@@ -138,14 +139,19 @@ function byCost(now: Survey, first: Survey, p: Values, ratio: number, note: ((li
 const percent = (x: number) => `${(100 * x).toFixed(1)} %`;
 
 function tellSkipped({ skipped }: Survey, note: (line: string) => void): void {
-  for (const [why, names] of skipped)
-    note(
-      `stay as they are: ${names.length <= 5 ? names.join(", ") : `${names.slice(0, 4).join(", ")} and ${names.length - 4} more`}: ${why}`,
-    );
+  for (const [why, names] of skipped) if (why !== slides) note(`stay as they are: ${few(names)}: ${why}`);
 }
 
+const few = (names: readonly string[]) =>
+  names.length <= 5 ? names.join(", ") : `${names.slice(0, 4).join(", ")} and ${names.length - 4} more`;
+
 function tell({ parameters, macs }: Survey, sizes: Sizes, note: (line: string) => void): void {
-  for (const [group, size] of sizes) note(`${group.name}: ${group.size} → ${size}`);
+  const kept: string[] = [];
+  for (const [{ name, size }, now] of sizes) {
+    if (now < size) note(`${name}: ${size} → ${now}`);
+    else kept.push(`${name} ${size}`);
+  }
+  if (kept.length) note(`keep their widths: ${few(kept)}`);
   const none: Sizes = new Map();
   for (const [what, cost] of [["parameters", parameters] as const, ["multiply-accumulates", macs] as const]) {
     const [was, is] = [cost.total(none), cost.total(sizes)];

@@ -11,7 +11,7 @@ import { removeChannels } from "../../transform/remove.ts";
 import { sampled } from "../sample.ts";
 import type { Context } from "../technique.ts";
 import { type Cost, channelTerms, costOf, macTerms, parameterTerms, type Sizes } from "./groupcost.ts";
-import { activationsOf, magnitudeOf, randomOf, scaleOf } from "./groupimportance.ts";
+import { activationsOf, magnitudeOf, randomOf, scaleOf, summedOf } from "./groupimportance.ts";
 import { type Candidate, keepMost, leastOf, multipleOf } from "./widths.ts";
 
 /** The choices that a survey depends on. */
@@ -34,8 +34,8 @@ export interface Surroundings {
   readonly lesson: { readonly loss: Loss; readonly data: Dataset } | null;
 }
 
-/** Examples that activations and derivatives are taken on. */
-const enough = 256;
+/** Examples that activations, and derivatives, are taken on. */
+const [enough, few] = [256, 128];
 
 /** The groups of a model, what may be removed of them, and what it costs. */
 export interface Survey {
@@ -113,7 +113,7 @@ async function importances(
     case "taylor":
     case "obd": {
       const weights = [...new Set(groups.flatMap((g) => g.members.map((m) => m.value)))].filter((v) => isFloat(v.data!.dtype));
-      const options = { examples: enough, seed: context.seed, threads: context.threads };
+      const options = { examples: few, seed: context.seed, threads: context.threads };
       const { loss, data: examples } = lesson!;
       const second =
         kind === "obd"
