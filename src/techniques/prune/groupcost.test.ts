@@ -50,7 +50,10 @@ function net(a: number, b: number) {
     [flat, (s) => [1, s(gb)]],
     [y, () => [1, 5]],
   ]);
-  const groups: Pick<Groups, "groups" | "shapeWith"> = { groups: [ga, gb], shapeWith: (v, sizes) => shapes.get(v)?.((g) => sizes.get(g) ?? g.size) ?? null };
+  const groups: Pick<Groups, "groups" | "shapeWith"> = {
+    groups: [ga, gb],
+    shapeWith: (v, sizes) => shapes.get(v)?.((g) => sizes.get(g) ?? g.size) ?? null,
+  };
   return { model, groups, ga, gb };
 }
 

@@ -37,11 +37,12 @@ test("the first net that is fast enough is found in few looks", async () => {
 test("what a look promised and a thorough measurement does not keep is gone past", async () => {
   const found = await reach(100, 1.5, 50, async (net, thorough) => {
     const value = 1 + net / 100;
-    return thorough ? { value: value - 0.1, interval: [value - 0.15, value - 0.05] } : exact(value);
+    return thorough ? { value: value - 0.05, interval: [value - 0.1, value] } : exact(value);
   });
   expect(found!.met).toBe(true);
-  expect(found!.net).toBeGreaterThanOrEqual(65);
-  expect(found!.speedup.interval[0]).toBeGreaterThanOrEqual(1.5);
+  expect(found!.net).toBeGreaterThanOrEqual(55);
+  expect(found!.net).toBeLessThan(62);
+  expect(found!.speedup.value).toBeGreaterThanOrEqual(1.5);
 });
 
 test("out of reach, the fastest one measured is told, and that it is not met", async () => {

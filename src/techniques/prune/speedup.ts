@@ -14,7 +14,7 @@ export interface Reached {
   /** Which net, 0: the original. */
   readonly net: number;
   readonly speedup: Speedup;
-  /** Whether the whole interval is at or above the target. */
+  /** Whether a thorough measurement gave the target. */
   readonly met: boolean;
 }
 
@@ -25,8 +25,8 @@ const [looks, trials] = [8, 5];
 
 /**
  * Looks among the nets 1 … `count`, each smaller than the one before, for the first that is `target` times as fast: by bisection (speed
- * falls with size, if not strictly), from the guess on. What is found must hold in a thorough measurement, with its whole interval; else
- * smaller nets are tried. Where none holds, the fastest one measured is returned, not `met`.
+ * falls with size, if not strictly), from the guess on. What is found must hold in a thorough measurement; else smaller nets are tried, a
+ * little at a time. Where none holds, the fastest one measured is returned, not `met`.
  */
 export async function reach(
   count: number,
@@ -38,7 +38,7 @@ export async function reach(
   let best: Reached | null = null;
   const measured = async (net: number, thorough: boolean): Promise<Reached> => {
     const speedup = await time(net, thorough);
-    const result = { net, speedup, met: thorough && speedup.interval[0] >= target };
+    const result = { net, speedup, met: thorough && speedup.value >= target };
     if (!best || speedup.value > best.speedup.value) best = result;
     return result;
   };
@@ -55,7 +55,7 @@ export async function reach(
     const result = await measured(net, true);
     if (result.met) return result;
     if (net === count) break;
-    net = trial === trials - 2 ? count : Math.min(count, net + Math.max(1, Math.round(count / 24)));
+    net = Math.min(count, net + Math.max(1, Math.round(count / 32)));
   }
   return best;
 }

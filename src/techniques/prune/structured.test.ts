@@ -187,14 +187,14 @@ describe("widths", () => {
 });
 
 describe("with training", () => {
-  const data = images(512);
+  const data = images(256);
   let trained: Model;
   beforeAll(async () => {
     trained = residual();
     await fit(trained, {
       data,
       loss: crossEntropy(),
-      epochs: 3,
+      epochs: 5,
       batchSize: 64,
       threads: 1,
       optimizer: adam({ learningRate: 0.01 }),
@@ -202,12 +202,12 @@ describe("with training", () => {
     });
   });
   const lossOf = async (m: Model) =>
-    (await fit(cloneModel(m), { data, loss: crossEntropy(), steps: 1, batchSize: 512, threads: 1 })).losses[0]!;
+    (await fit(cloneModel(m), { data, loss: crossEntropy(), steps: 1, batchSize: 256, threads: 1 })).losses[0]!;
   const setting = { ratio: 0.6, by: "macs", roundTo: 8, check: false, learningRate: 0.003 } as const;
 
   test("labels, or the original's answers alone, win the loss back; so do rounds", async () => {
     const raw = await lossOf(await after(trained, structured({ ...setting, epochs: 0 })));
-    const unlabelled = fromArrays({ x: data.take(Array.from({ length: 512 }, (_, i) => i)).x! });
+    const unlabelled = fromArrays({ x: data.take(Array.from({ length: 256 }, (_, i) => i)).x! });
     for (const [given, more] of [
       [data, { epochs: 4 }],
       [data, { epochs: 4, rounds: 2 }],
@@ -230,7 +230,7 @@ describe("with training", () => {
     const loss = async (m: Model) => (await fit(cloneModel(m), { ...same, steps: 1, batchSize: 512 })).losses[0]!;
     const prune = { ratio: 0.7, epochs: 0, check: false, learningRate: 0.01 } as const;
     const raw = await after(net, structured(prune));
-    const drawn = await after(net, structured({ ...prune, lasso: 0.003, lassoEpochs: 8 }), context(net, rows));
+    const drawn = await after(net, structured({ ...prune, lasso: 0.01, lassoEpochs: 40 }), context(net, rows));
     expect(await loss(drawn)).toBeLessThan(await loss(raw));
   });
 
@@ -247,7 +247,7 @@ describe("with training", () => {
 });
 
 test("by latency the result is faster by measurement, or none is given", async () => {
-  const model = mlp({ sizes: [64, 512, 512, 4], seed: 2 });
+  const model = mlp({ sizes: [64, 256, 256, 4], seed: 2 });
   try {
     const small = await after(model, structured({ by: "latency", speedup: 1.2, roundTo: 128, epochs: 0 }));
     expect(countParameters(small).parameters).toBeLessThan(countParameters(model).parameters);
