@@ -3,8 +3,8 @@
  * connections, and what becomes of its error as parameters are deleted by saliency h·u²/2 or by magnitude, with and without retraining;
  * beside it the increase of the loss that the saliencies predict. h is the Gauss-Newton diagonal by connections (lm, as the paper uses),
  * that with the terms of f″ (exact, by random signs), or the Gauss-Newton diagonal by the shared weight itself (shared).
- * `MNIST_DIR=folder npx tsx --conditions=source bench/obd.ts [--seeds 3] [--threads 1] [--nets folder]` writes bench/results/obd.json:
- * per seed, and the median over the seeds.
+ * `MNIST_DIR=folder npx tsx --conditions=source bench/obd.ts [--seeds 3] [--threads 1] [--nets folder] [part …]` writes
+ * bench/results/obd.json, per seed and the median over the seeds; parts: atOnce, retrained (a minute a seed each on a quiet machine).
  */
 import { parseArgs } from "node:util";
 import { type Dataset, fromArrays, subset } from "../src/data/dataset.ts";
@@ -22,7 +22,8 @@ import { cosine } from "../src/train/schedule.ts";
 import { insertMask, mergeMasks, zeroed } from "../src/transform/mask.ts";
 import { digits, error, kept, median, record, round } from "./digits.ts";
 
-const { values } = parseArgs({
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
   options: { seeds: { type: "string", default: "3" }, threads: { type: "string", default: "1" }, nets: { type: "string" } },
 });
 const threads = Number(values.threads);
@@ -192,56 +193,48 @@ const middle = (runs: readonly (readonly Point[])[]): Point[] =>
   });
 const digitsOf = (x: number) => Number(x.toPrecision(4));
 
-const start = performance.now();
 const seeds = Array.from({ length: Number(values.seeds) }, (_, i) => i);
-const runs: { dense: Point; atOnce: Record<Way, Point[]>; retrained: Record<"lm" | "shared" | "magnitude", Point[]> }[] = [];
-for (const seed of seeds) {
-  const order = random(seed, "obd").permutation(all.length);
-  const train = subset(all, order.subarray(0, settings.train));
-  const some = subset(
-    train,
-    Array.from({ length: settings.curvature }, (_, i) => i),
-  );
-  const model = await kept(values.nets, `lenet1-${seed}`, () => dense(train, seed));
-  const parameters = parametersOf(model).reduce((n, w) => n + numbersOf(w.data!).length, 0);
-  if (parameters !== 2578) throw new Error(`the net of the paper has 2,578 parameters; this one ${parameters}`);
-  const told = (what: string, points: readonly Point[]) => {
-    const seconds = Math.round((performance.now() - start) / 1000);
-    console.log(
-      seed,
-      what,
-      points
-        .map(
-          (p) =>
-            `${round(100 * p.deleted)}%: ${digitsOf(p.trainLoss)} ${p.testError}${p.predicted === undefined ? "" : ` (+${digitsOf(p.increase!)}, predicted ${digitsOf(p.predicted)})`}`,
-        )
-        .join("  "),
-      `${seconds} s`,
+const parts = {
+  atOnce: { ways: ["lm", "exact", "shared", "magnitude"], points: atOnce },
+  retrained: { ways: ["lm", "shared", "magnitude"], points: stepwise },
+} as const;
+for (const name of (positionals.length ? positionals : Object.keys(parts)) as (keyof typeof parts)[]) {
+  const part = parts[name];
+  if (!part) throw new Error(`no part "${name}"; there are ${Object.keys(parts).join(", ")}`);
+  const start = performance.now();
+  const runs: Record<string, Point[]>[] = [];
+  for (const seed of seeds) {
+    const order = random(seed, "obd").permutation(all.length);
+    const train = subset(all, order.subarray(0, settings.train));
+    const some = subset(
+      train,
+      Array.from({ length: settings.curvature }, (_, i) => i),
     );
-    return [...points];
-  };
-  const first = { deleted: 0, trainLoss: await lossOf(model, train), testError: await error(model, test, threads) };
-  told("dense", [first]);
-  const once = async (way: Way) => told(`${way}, at once`, await atOnce(model, way, train, some));
-  const again = async (way: Way) => told(`${way}, retrained`, await stepwise(model, way, train, some, seed));
-  runs.push({
-    dense: first,
-    atOnce: { lm: await once("lm"), exact: await once("exact"), shared: await once("shared"), magnitude: await once("magnitude") },
-    retrained: { lm: await again("lm"), shared: await again("shared"), magnitude: await again("magnitude") },
+    const model = await kept(values.nets, `lenet1-${seed}`, () => dense(train, seed));
+    const parameters = parametersOf(model).reduce((n, w) => n + numbersOf(w.data!).length, 0);
+    if (parameters !== 2578) throw new Error(`the net of the paper has 2,578 parameters; this one ${parameters}`);
+    const told = (what: string, points: readonly Point[]) => {
+      const line = points.map((p) => {
+        const both = p.predicted === undefined ? "" : ` (+${digitsOf(p.increase!)}, predicted ${digitsOf(p.predicted)})`;
+        return `${round(100 * p.deleted)}%: ${digitsOf(p.trainLoss)} ${p.testError}${both}`;
+      });
+      console.log(name, seed, what, line.join("  "), `${Math.round((performance.now() - start) / 1000)} s`);
+      return [...points];
+    };
+    const run: Record<string, Point[]> = {
+      dense: told("dense", [{ deleted: 0, trainLoss: await lossOf(model, train), testError: await error(model, test, threads) }]),
+    };
+    for (const way of part.ways) run[way] = told(way, await part.points(model, way, train, some, seed));
+    runs.push(run);
+  }
+  record("obd", threads, name, {
+    settings,
+    parameters: 2578,
+    connections: 98442,
+    seeds,
+    n: { train: settings.train, test: test.length, curvature: settings.curvature },
+    median: Object.fromEntries(["dense", ...part.ways].map((way) => [way, middle(runs.map((r) => r[way]!))])),
+    runs,
+    seconds: Math.round((performance.now() - start) / 1000),
   });
 }
-const over = (of: (run: (typeof runs)[number]) => Point[]) => middle(runs.map(of));
-record("obd", threads, "lenet1", {
-  settings,
-  parameters: 2578,
-  connections: 98442,
-  seeds,
-  n: { train: settings.train, test: test.length, curvature: settings.curvature },
-  median: {
-    dense: over((r) => [r.dense])[0],
-    atOnce: Object.fromEntries((Object.keys(saliencies) as Way[]).map((way) => [way, over((r) => r.atOnce[way])])),
-    retrained: { lm: over((r) => r.retrained.lm), shared: over((r) => r.retrained.shared), magnitude: over((r) => r.retrained.magnitude) },
-  },
-  runs,
-  seconds: Math.round((performance.now() - start) / 1000),
-});
