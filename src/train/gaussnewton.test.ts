@@ -122,6 +122,10 @@ describe("H is the Hessian", () => {
     expect(loss).toBeCloseTo(f(g.initial), 6);
     close(h, differences(f, g.initial), 2e-5);
     close(gradient, slopes(f, g.initial), 2e-5);
+    const whole = await g.hessian(g.initial);
+    close(whole.hessian, h, 1e-12);
+    close((await g.hessian(g.initial)).hessian, whole.hessian, 1e-15);
+    expect([whole.loss, ...whole.gradient]).toEqual([loss, ...gradient]);
     const fisher = new Float64Array(g.n ** 2);
     for (let e = 0; e < n; e++)
       for (let c = 0; c < classes; c++) {

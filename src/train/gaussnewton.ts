@@ -9,6 +9,7 @@ import { converted, fixedBatch, inputsOf } from "../runtime/feeds.ts";
 import { open, type Session } from "../runtime/session.ts";
 import { sizeOf } from "../tensor/dtype.ts";
 import { Fault } from "../tensor/fault.ts";
+import { type Dense, dense, type Matrix } from "../tensor/linalg/dense.ts";
 import { floatsOf, type Tensor, wrap } from "../tensor/tensor.ts";
 import { liftConstants } from "../transform/fold.ts";
 import { upgrade } from "../transform/upgrade.ts";
@@ -50,8 +51,18 @@ export interface GaussNewton {
     w: ArrayLike<number>,
     row: (x: Float64Array) => void,
   ): Promise<{ readonly loss: number; readonly gradient: Float64Array<ArrayBuffer>; readonly outputs: Float32Array }>;
+  /** The loss, its gradient and H [n, n] itself, row-major. */
+  hessian(w: ArrayLike<number>): Promise<{
+    readonly loss: number;
+    readonly gradient: Float64Array<ArrayBuffer>;
+    readonly outputs: Float32Array;
+    readonly hessian: Float64Array<ArrayBuffer>;
+  }>;
   release(): Promise<void>;
 }
+
+/** Rows of H's sum at a time. */
+const rowsAtATime = 256;
 
 /**
  * Prepares it for a model, which stays as it is; gradients come from the graph, for all examples of a batch at once where every reader of a weight
@@ -116,7 +127,9 @@ export async function gaussNewton(model: Model, options: GaussNewtonOptions): Pr
       get: () => all!,
     };
   };
-  return {
+  /** H, and rows as columns [n, rows] that are to be added to it. */
+  let room: { readonly space: Dense; readonly h: Matrix; readonly x: Matrix } | null = null;
+  const self: GaussNewton = {
     n,
     stretches,
     initial,
@@ -171,10 +184,31 @@ export async function gaussNewton(model: Model, options: GaussNewtonOptions): Pr
       }
       return { loss, gradient, outputs: outputs.get() };
     },
+    async hessian(w) {
+      if (!room) {
+        const space = dense(n * n + n * rowsAtATime);
+        room = { space, h: space.matrix(n, n), x: space.matrix(n, rowsAtATime) };
+      }
+      const { space, h, x } = room;
+      h.data.fill(0);
+      let count = 0;
+      const add = () => {
+        const some = { of: x, columns: count };
+        if (count) space.multiply({ of: h }, some, some, { transposed: true });
+        count = 0;
+      };
+      const known = await self.at(w, (row) => {
+        for (let i = 0; i < n; i++) x.data[i * rowsAtATime + count] = row[i]!;
+        if (++count === rowsAtATime) add();
+      });
+      add();
+      return { ...known, hessian: h.data.slice() };
+    },
     async release() {
       for (const e of engines.values()) await (await e).release();
     },
   };
+  return self;
 }
 
 function slice(w: ArrayLike<number>, from: number, length: number): Float32Array {

@@ -1,0 +1,240 @@
+/**
+ * Optimal Brain Surgeon on the three MONK's problems and on XOR (Hassibi, Stork 1993, tables 1 and figure 2), and beside it magnitude and Optimal
+ * Brain Damage, with the same nets and the same choice. Nets are trained by Levenberg-Marquardt with weight decay; weights (biases are some) go
+ * one by one; a net is the smallest on its way that classifies the training examples as well as the paper's, and of all seeds the smallest net
+ * is taken, then the lowest training loss. Test examples decide nothing: all 432 are only counted for what was taken.
+ *   npx tsx --conditions=source bench/monks.ts [--seeds 24]
+ * Writes bench/results/monks.json.
+ */
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { cpus } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { type Dataset, fromArrays } from "../src/data/dataset.ts";
+import type { Model } from "../src/ir/graph.ts";
+import { net } from "../src/nets/net.ts";
+import { deletions } from "../src/techniques/prune/operation.ts";
+import { random } from "../src/tensor/random.ts";
+import { tensor } from "../src/tensor/tensor.ts";
+import { type GaussNewton, gaussNewton } from "../src/train/gaussnewton.ts";
+import { levenberg } from "../src/train/levenberg.ts";
+import { mse } from "../src/train/loss.ts";
+
+const { values } = parseArgs({ options: { seeds: { type: "string", default: "24" }, only: { type: "string" } } });
+const seeds = Array.from({ length: Number(values.seeds) }, (_, i) => i);
+const alpha = 1e-4;
+
+/** Attributes' numbers of values; one input for each. */
+const sizes = [3, 3, 2, 3, 4, 2];
+const rows: number[][] = [[]];
+for (const size of sizes) rows.splice(0, rows.length, ...rows.flatMap((r) => Array.from({ length: size }, (_, v) => [...r, v + 1])));
+const inputs = (r: readonly number[]) => r.flatMap((v, a) => Array.from({ length: sizes[a]! }, (_, i) => (i === v - 1 ? 1 : 0)));
+
+interface Problem {
+  readonly hidden: number;
+  readonly weightDecay: number;
+  /** Training examples classified right by the paper's net. */
+  readonly right: number;
+  readonly paper: { readonly weights: number; readonly train: number; readonly test: number };
+  readonly is: (a: readonly number[]) => boolean;
+}
+const problems: Record<"monk1" | "monk2" | "monk3", Problem> = {
+  monk1: {
+    hidden: 3,
+    weightDecay: 1e-4,
+    right: 124,
+    paper: { weights: 14, train: 100, test: 100 },
+    is: (a) => a[0] === a[1] || a[4] === 1,
+  },
+  monk2: {
+    hidden: 2,
+    weightDecay: 1e-4,
+    right: 169,
+    paper: { weights: 15, train: 100, test: 100 },
+    is: (a) => a.filter((v) => v === 1).length === 2,
+  },
+  monk3: {
+    hidden: 2,
+    weightDecay: 1e-3,
+    right: 114,
+    paper: { weights: 4, train: 93.4, test: 97.2 },
+    is: (a) => (a[4] === 3 && a[3] === 1) || (a[4] !== 4 && a[1] !== 3),
+  },
+};
+const given = JSON.parse(readFileSync(join(import.meta.dirname, "data/monks.json"), "utf8")) as Record<
+  keyof typeof problems,
+  { trainIds: number[]; flippedIds: number[] }
+>;
+
+function datasetOf(x: readonly number[][], t: readonly number[]): Dataset {
+  return fromArrays({
+    x: tensor("float32", [x.length, x[0]!.length], x.flat()),
+    target: tensor("float32", [t.length, 1], t),
+  });
+}
+
+/** Tanh units and a sigmoid; weights and biases drawn from the seed. */
+function build(into: number, hidden: number, seed: number): Model {
+  const n = net("monks", seed);
+  const x = n.model.graph.input("x", "float32", ["batch", into]);
+  const h = n.op("tanh", "Tanh", [n.dense("fc1", x, [into, hidden], "glorot")]);
+  return n.done(n.op("sigmoid", "Sigmoid", [n.dense("fc2", h, [hidden, 1], "glorot")]), ["batch", 1]);
+}
+
+/** One engine for all nets of a shape: weights are what it is given. */
+async function prepare(model: Model, data: Dataset): Promise<GaussNewton> {
+  return gaussNewton(model, { data, loss: mse(), weights: [...model.graph.initializers], threads: 1, batchSize: 512 });
+}
+const drawn = (n: number, seed: number, by: number) => random(seed, "monks").fillUniform(new Float64Array(n), -by, by);
+const right = (y: ArrayLike<number>, t: readonly number[]) => t.reduce((s, v, i) => s + (y[i]! > 0.5 === v > 0.5 ? 1 : 0), 0);
+
+interface Found {
+  readonly seed: number;
+  readonly weights: number;
+  readonly loss: number;
+  readonly w: Float64Array;
+}
+
+/** Deletes to the end, one weight after the other; the smallest net that gets `enough` training examples right. */
+type Way = (g: GaussNewton, start: Float64Array, decay: number) => AsyncGenerator<{ w: Float64Array; left: number }>;
+
+async function* surgeon(g: GaussNewton, start: Float64Array) {
+  const w = start.slice();
+  // The loss is the mean of (t − o)², twice the paper's error: so is what is added to the Hessian.
+  for await (const { left } of deletions(g, w, new Uint8Array(w.length).fill(1), { alpha: 2 * alpha })) yield { w, left };
+}
+
+/** Deletes the weight of the lowest score, and leaves the others as they are, or trains them after every deletion. */
+const simple = (score: (w: number, h: number) => number, retrain: boolean): Way =>
+  async function* (g, start, weightDecay) {
+    let w: Float64Array = start.slice();
+    const keep = new Uint8Array(g.n).fill(1);
+    let h = (await g.hessian(w)).hessian;
+    for (let left = g.n - 1; left >= 0; left--) {
+      let q = -1;
+      for (let i = 0; i < g.n; i++) if (keep[i] && (q < 0 || score(w[i]!, h[i * g.n + i]!) < score(w[q]!, h[q * g.n + q]!))) q = i;
+      w[q] = 0;
+      keep[q] = 0;
+      if (retrain) {
+        w = (await levenberg(g, w, { weightDecay, keep, steps: 30, tolerance: 1e-4 })).w;
+        h = (await g.hessian(w)).hessian;
+      }
+      yield { w, left };
+    }
+  };
+const ways: Record<string, Way> = {
+  obs: surgeon,
+  obd: simple((w, h) => (h * w * w) / 2, false),
+  magnitude: simple((w) => Math.abs(w), false),
+  "obd, retrained after every deletion": simple((w, h) => (h * w * w) / 2, true),
+  "magnitude, retrained after every deletion": simple((w) => Math.abs(w), true),
+};
+
+const percent = (n: number, of: number) => Math.round((1000 * n) / of) / 10;
+const median = (x: readonly number[]) => x.toSorted((a, b) => a - b)[x.length >> 1]!;
+
+async function monks(name: keyof typeof problems) {
+  const { hidden, weightDecay, right: enough, paper, is } = problems[name];
+  const { trainIds, flippedIds } = given[name];
+  const labels = rows.map((a) => (is(a) ? 1 : 0));
+  const trainLabels = trainIds.map((id) => (flippedIds.includes(id) ? 1 - labels[id - 1]! : labels[id - 1]!));
+  const model = build(17, hidden, 0);
+  const train = await prepare(
+    model,
+    datasetOf(
+      trainIds.map((id) => inputs(rows[id - 1]!)),
+      trainLabels,
+    ),
+  );
+  const test = await prepare(model, datasetOf(rows.map(inputs), labels));
+  const found: Record<string, Found[]> = Object.fromEntries(Object.keys(ways).map((way) => [way, []]));
+  const converged: number[] = [];
+  const seconds: Record<string, number> = {};
+  const timed = async <T>(what: string, f: () => Promise<T>) => {
+    const start = performance.now();
+    const result = await f();
+    seconds[what] = Math.round(10 * ((seconds[what] ?? 0) + (performance.now() - start) / 1000)) / 10;
+    return result;
+  };
+  for (const seed of seeds) {
+    const { w } = await timed("training", () => levenberg(train, drawn(train.n, seed, 1), { weightDecay: 2 * weightDecay, steps: 300 }));
+    if (right((await train.value(w)).outputs, trainLabels) < enough) continue;
+    converged.push(seed);
+    for (const [way, run] of Object.entries(ways))
+      await timed(way, async () => {
+        let best: Found = { seed, weights: train.n, loss: Number.POSITIVE_INFINITY, w };
+        for await (const step of run(train, w, 2 * weightDecay)) {
+          const { loss, outputs } = await train.value(step.w);
+          if (right(outputs, trainLabels) >= enough) best = { seed, weights: step.left, loss, w: step.w.slice() };
+        }
+        found[way]!.push(best);
+      });
+  }
+  const results: Record<string, object> = {};
+  for (const [way, nets] of Object.entries(found)) {
+    if (nets.length === 0) continue;
+    const best = nets.toSorted((a, b) => a.weights - b.weights || a.loss - b.loss)[0]!;
+    const trainRight = right((await train.value(best.w)).outputs, trainLabels);
+    const testRight = right((await test.value(best.w)).outputs, labels);
+    results[way] = {
+      weights: best.weights,
+      seed: best.seed,
+      train: { right: trainRight, n: trainLabels.length, percent: percent(trainRight, trainLabels.length) },
+      test: { right: testRight, n: labels.length, percent: percent(testRight, labels.length) },
+      medianWeights: median(nets.map((f) => f.weights)),
+      weightsBySeed: Object.fromEntries(nets.map((f) => [f.seed, f.weights])),
+    };
+  }
+  const dense = train.n;
+  await train.release();
+  await test.release();
+  return { net: `17-${hidden}-1`, dense, weightDecay, paper, converged: converged.length, of: seeds.length, seconds, results };
+}
+
+/** The deletion is right if XOR stays solved (after the surgeon's update of the others). */
+async function xor() {
+  const x = [
+    [0, 0],
+    [0, 1],
+    [1, 0],
+    [1, 1],
+  ];
+  const t = [0, 1, 1, 0];
+  const g = await prepare(build(2, 2, 0), datasetOf(x, t));
+  const counts: Record<string, number> = { obs: 0, obd: 0, magnitude: 0 };
+  // Choosing the same weight, and letting the surgeon move the others, tells the choice from the update.
+  let converged = 0;
+  for (const seed of Array.from({ length: 2 * seeds.length }, (_, i) => i)) {
+    const { w } = await levenberg(g, drawn(g.n, seed, 1), { weightDecay: 2e-4, steps: 300 });
+    if (right((await g.value(w)).outputs, t) < 4) continue;
+    converged++;
+    for (const way of Object.keys(counts)) {
+      const first = await ways[way]!(g, w, 0).next();
+      if (!first.done && right((await g.value(first.value.w)).outputs, t) === 4) counts[way]!++;
+    }
+  }
+  await g.release();
+  return { net: "2-2-1", dense: g.n, converged, of: 2 * seeds.length, solvedAfterOneDeletion: counts };
+}
+
+const start = performance.now();
+const results: Record<string, object> = {};
+for (const name of ["monk1", "monk2", "monk3"] as const) {
+  if (values.only && values.only !== name) continue;
+  results[name] = await monks(name);
+  console.log(name, JSON.stringify(results[name]));
+}
+if (!values.only || values.only === "xor") {
+  results.xor = await xor();
+  console.log("xor", JSON.stringify(results.xor));
+}
+const total = Math.round((performance.now() - start) / 1000);
+console.log(`${total} s`);
+if (!values.only) {
+  const machine = { cpu: cpus()[0]!.model, cores: cpus().length, node: process.version };
+  mkdirSync(join(import.meta.dirname, "results"), { recursive: true });
+  writeFileSync(
+    join(import.meta.dirname, "results", "monks.json"),
+    `${JSON.stringify({ machine, threads: 1, seeds: seeds.length, alpha, seconds: total, results }, null, 1)}\n`,
+  );
+}
