@@ -6,6 +6,7 @@ export { depth } from "./prune/depth.ts";
 export { magnitude } from "./prune/magnitude.ts";
 export { movement } from "./prune/movement.ts";
 export { obd } from "./prune/obd.ts";
+export { obs } from "./prune/obs.ts";
 export { randomPrune } from "./prune/randomPrune.ts";
 export { structured } from "./prune/structured.ts";
 export { taylor } from "./prune/taylor.ts";
