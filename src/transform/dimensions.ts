@@ -105,7 +105,7 @@ function axesOf(
     inputs: node.inputs.length,
     outputs: node.outputs.length,
     has: (i) => !!node.inputs[i],
-    gives: (o) => !!node.outputs[o] && node.outputs[o].uses.size > 0,
+    gives: (o) => !!node.outputs[o],
     dim: (i) => (node.inputs[i] ? (of(node.inputs[i])?.[0]?.size ?? null) : null),
     input(i) {
       asked.add(i);
