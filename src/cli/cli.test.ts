@@ -62,6 +62,15 @@ test("show lists residual blocks; zeros are stored sparsely where asked", async 
   expect(bytes("narrow.onnx")).toBeLessThan(0.7 * bytes("sparse.onnx"));
 }, 60_000);
 
+test("show --groups names what is pruned together, and why the rest is not", async () => {
+  const { out } = await pith("show", net, "--groups");
+  expect(out).toContain("1 group of channels can be pruned, 2 cannot");
+  expect(out).toMatch(/fc1\.weight\[0\] .*fc1\.weight\[0\] fc1\.bias\[0\] fc2\.weight\[1\]/);
+  expect(out).toContain('an input of the model ("x"): fc1.weight[1]');
+  const json = JSON.parse((await pith("show", net, "--groups", "--json")).out) as { name: string; frozen: string | null }[];
+  expect(json.map((g) => g.name)).toEqual(["fc1.weight[0]", "fc1.weight[1]", "fc2.weight[0]"]);
+});
+
 test("measured in a process of its own: figures as ever, but for brotli; what keeps it from measuring is said", async () => {
   const json = at("apart.json");
   const common = ["compress", net, "-o", at("apart.onnx"), "--step", "weightOnly:smallest=0", "--apart", "--quiet", "--json", json];

@@ -14,7 +14,9 @@ import { type Column, table } from "../report/table.ts";
 import { observeShapes, sampleFeeds } from "../runtime/shapes.ts";
 import { Fault } from "../tensor/fault.ts";
 import { liftConstants } from "../transform/fold.ts";
+import { findGroups } from "../transform/groups.ts";
 import { residualBlocks } from "../transform/residual.ts";
+import { groupsJson, groupsText } from "./groups.ts";
 import { bold, dim, print } from "./terminal.ts";
 import { repeated, shape } from "./usage.ts";
 
@@ -22,6 +24,8 @@ interface Options {
   readonly json?: true;
   readonly graph?: true;
   readonly blocks?: true;
+  readonly groups?: true;
+  readonly all?: true;
   readonly select?: string;
   readonly shape?: readonly (readonly [string, readonly number[]])[];
 }
@@ -32,10 +36,12 @@ export const show = new Command("show")
   .option("--json", "as JSON")
   .option("--graph", "the whole graph as text")
   .option("--blocks", "residual blocks: what depth removes")
+  .option("--groups", "the groups of channels that structured pruning removes together, and why others cannot be pruned")
+  .option("--all", "with --groups: name every axis that is kept whole")
   .option("--select <selector>", "only list the nodes a selector matches, e.g. '*attn*,op:Conv,!/head/*'")
   .option(
     "--shape <name=1x3x48x320>",
-    "an input's shape, where the model leaves it open, to count multiply-accumulates (repeatable)",
+    "an input's shape, where the model leaves it open, to count multiply-accumulates or find groups (repeatable)",
     repeated(shape),
   )
   .action(async (path: string, options: Options) => {
@@ -46,6 +52,10 @@ export const show = new Command("show")
     if (options.blocks) {
       liftConstants(model);
       return print(blocks(await withShapes(model, options.shape), basename(path), options.json));
+    }
+    if (options.groups) {
+      const { groups } = await findGroups(model, sampleFeeds(model, { shape: Object.fromEntries(options.shape ?? []) }));
+      return print(options.json ? JSON.stringify(groupsJson(groups), null, 2) : groupsText(groups, options.all ?? false));
     }
     const { model: shaped, shapes } = await withShapes(model, options.shape);
     const summary = { ...summarize(shaped), ...declared(model, shaped) };

@@ -28,7 +28,7 @@ export interface Axes {
   gives(output: number): boolean;
   /** The number of entries of an input that is a list; null: omitted or not known. */
   dim(input: number): number | null;
-  /** The axes of an input. Errors: it is omitted, or its shape is not known: the node is then left alone as one without a rule. */
+  /** The axes of an input; of one that is never asked for nothing may be removed. Errors: it is omitted, or its shape is not known: the node is then left alone as one without a rule. */
   input(index: number): readonly Dim[];
   output(index: number): readonly Dim[];
   /**
@@ -101,6 +101,7 @@ export const multiplies: AxesRule = elementwise("any");
 /** Output 0 has the axes of input 0 and is zero where that is; other inputs are of no matter. */
 export const likeFirst: AxesRule = (t) => {
   same(t, t.input(0), t.output(0));
+  for (let i = 1; i < t.inputs; i++) if (t.has(i)) t.input(i);
   t.zero("all", [0]);
 };
 
@@ -138,14 +139,6 @@ export const windowed: AxesRule = (t) => {
 
 /** Reads no element: its output's axes have nothing to do with its inputs'. */
 export const unrelated: AxesRule = (t) => t.zero("none");
-
-/** Nothing may be removed from what the node reads or gives, for this reason. */
-export function holds(why: string): AxesRule {
-  return (t) => {
-    for (let i = 0; i < t.inputs; i++) if (t.has(i)) for (const d of t.input(i)) t.freeze(d, why);
-    for (let o = 0; o < t.outputs; o++) if (t.gives(o)) for (const d of t.output(o)) t.freeze(d, why);
-  };
-}
 
 /** A non-negative axis. */
 export const at = (axis: number, ndim: number) => (axis < 0 ? axis + ndim : axis);
