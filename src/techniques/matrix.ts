@@ -1,7 +1,7 @@
 /** A stored weight as a matrix [rows = output channels, columns = inputs], read in slabs. */
 import { smallFloats } from "../tensor/dtype.ts";
 import { Fault } from "../tensor/fault.ts";
-import { readInto, type Tensor, tensor } from "../tensor/tensor.ts";
+import { readInto, type Tensor } from "../tensor/tensor.ts";
 
 export interface WeightMatrix {
   /** float32 or float16, of rows·columns elements. */
@@ -53,17 +53,4 @@ export function elementsOf({ tensor, turned, rows, columns }: WeightMatrix): Flo
     }
   }
   return out;
-}
-
-/** The stored elements that float32 values [rows, columns] are: in the order of `tensor`, of its type. */
-export function storedFrom(values: Float32Array, { tensor: t, turned, rows, columns }: WeightMatrix): Tensor {
-  let stored = values;
-  if (turned) {
-    stored = new Float32Array(values.length);
-    for (let r0 = 0; r0 < rows; r0 += tile) {
-      const r1 = Math.min(rows, r0 + tile);
-      for (let c = 0; c < columns; c++) for (let r = r0; r < r1; r++) stored[c * rows + r] = values[r * columns + c]!;
-    }
-  }
-  return tensor(t.dtype, t.shape, stored);
 }
