@@ -2,13 +2,13 @@
 import { Fault } from "../../tensor/fault.ts";
 import type { Weight } from "../../transform/weights.ts";
 import { gathered, type Layout, layoutOf, scattered } from "./layout.ts";
-import { parsePattern, type Scored, select } from "./pattern.ts";
+import { parsePattern, type Scope, type Scored, select } from "./pattern.ts";
 
 /** One a weight, in its stored layout: 1 stays. */
 export type Masks = readonly Uint8Array<ArrayBuffer>[];
 
 export interface Choice {
-  readonly scope: "global" | "layer";
+  readonly scope: Scope;
   readonly pattern: string;
   /** The final sparsity of all, or of each layer: then layers have their own. */
   readonly sparsity: number | readonly number[];
@@ -29,9 +29,12 @@ const least = 2 ** -100;
 export function choose(weights: readonly Weight[], scores: readonly Float32Array[], c: Choice, { at, before, hysteresis }: Removal): Masks {
   const pattern = parsePattern(c.pattern);
   const layouts = weights.map((w, i): Layout => {
-    const layout = pattern.kind === "free" ? { rows: 1, columns: scores[i]!.length, order: null } : layoutOf(w);
+    const layout = pattern.kind === "free" && c.scope !== "row" ? { rows: 1, columns: scores[i]!.length, order: null } : layoutOf(w);
     if (!layout)
-      throw new Fault("prune", `rows and columns of "${w.value.name}" are only known at run time; pattern=free or exclude would be right`);
+      throw new Fault(
+        "prune",
+        `rows and columns of "${w.value.name}" are only known at run time; pattern=free, another scope or exclude would be right`,
+      );
     return layout;
   });
   const layers = scores.map((s, i): Scored => {
@@ -46,12 +49,7 @@ export function choose(weights: readonly Weight[], scores: readonly Float32Array
 }
 
 /** On the way to a pattern that fixes what goes: of that, the lowest. */
-function partly(
-  layers: readonly Scored[],
-  whole: Uint8Array<ArrayBuffer>[],
-  at: (final: number) => number,
-  scope: "global" | "layer",
-): Masks {
+function partly(layers: readonly Scored[], whole: Uint8Array<ArrayBuffer>[], at: (final: number) => number, scope: Scope): Masks {
   const gone = whole.map((m) => m.reduce((n, k) => n + (k ? 0 : 1), 0) / m.length);
   if (gone.every((g) => at(g) >= g)) return whole;
   const candidates = layers.map((l, i): Scored => ({ ...l, scores: l.scores.map((s, k) => (whole[i]![k] ? Infinity : s)) }));

@@ -21,7 +21,7 @@ import { scheduled } from "./schedule.ts";
 /** Which weights, by which pattern and how they are compared: what solvers share too. */
 export const selection = {
   sparsity: number(0.9, { min: 0, max: 1, doc: "fraction of the weights removed" }),
-  scope: choice(["global", "layer"], { doc: "compare all weights, or each layer's among themselves" }),
+  scope: choice(["global", "layer", "row"], { doc: "compare all weights, or each layer's, or each output's among themselves" }),
   pattern: text("free", {
     expects: "free, n:m or rows x columns",
     doc: "free; 2:4: of 4 neighbours along the inputs at most 2 stay (sparsity is not used then); 4x4, 1x8, 16x1: blocks of outputs x inputs stay or go whole",

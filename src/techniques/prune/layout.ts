@@ -49,9 +49,9 @@ export function gathered<A extends Float32Array | Uint8Array>(stored: A, { order
 }
 
 /** From the matrix to the stored layout. */
-export function scattered(matrix: Uint8Array<ArrayBuffer>, { order }: Layout): Uint8Array<ArrayBuffer> {
+export function scattered<A extends Float32Array | Uint8Array>(matrix: A, { order }: Layout): A {
   if (!order) return matrix;
-  const out = new Uint8Array(matrix.length);
+  const out = matrix.slice() as A;
   order.forEach((at, i) => {
     out[at] = matrix[i]!;
   });

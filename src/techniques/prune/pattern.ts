@@ -29,17 +29,20 @@ export interface Scored {
   readonly columns: number;
 }
 
+/** What is compared: all layers' weights, each layer's, or those of each row (with blocks: of each row of blocks). */
+export type Scope = "global" | "layer" | "row";
+
 /**
  * Masks (1 stays, 0 goes) of the layers' own layout that remove the fraction `sparsity` of lowest scores: of all layers' together (global),
- * or of each layer's own (one sparsity for all, or one each). Free: exactly ⌊sparsity·n⌉ weights go, of equal scores the earlier ones first.
+ * of each layer's own, or of each row's (one sparsity for all, or one for each layer). Free: exactly ⌊sparsity·n⌉ weights go, of equal scores the earlier ones first.
  * Blocks go by their mean score, as many as come nearest to that number; those at the edge may be smaller. N:M fixes what goes and ignores
- * `sparsity` and `scope`; the neighbours at the end of a row may be fewer than `of`. Every layer keeps at least one weight, or block.
+ * `sparsity` and `scope`; the neighbours at the end of a row may be fewer than `of`. Every layer (row) keeps at least one weight, or block.
  * Errors: a score that is no number ≥ 0.
  */
 export function select(
   layers: readonly Scored[],
   sparsity: number | readonly number[],
-  scope: "global" | "layer",
+  scope: Scope,
   pattern: Pattern = { kind: "free" },
 ): Uint8Array<ArrayBuffer>[] {
   layers.forEach(({ scores, rows, columns }, i) => {
@@ -49,8 +52,9 @@ export function select(
     if (bad !== undefined) throw new Fault("prune", `scores must be numbers of at least 0; got ${bad} in layer ${i}`);
   });
   if (pattern.kind === "nm") return layers.map((l) => ofNeighbours(l, pattern.keep, pattern.of));
-  const units = layers.map((l) => unitsOf(l, pattern));
   const share = (i: number) => (typeof sparsity === "number" ? sparsity : sparsity[i]!);
+  if (scope === "row") return layers.map((l, i) => byRows(l, share(i), pattern));
+  const units = layers.map((l) => unitsOf(l, pattern));
   const weights = (us: readonly Units[]) => us.reduce((n, u) => n + u.weights, 0);
   const marked =
     scope === "layer" || typeof sparsity !== "number"
@@ -61,6 +65,16 @@ export function select(
     if (keep.length && !keep.includes(1)) keep[highest(u.scores)] = 1;
     return u.spread(keep);
   });
+}
+
+function byRows({ scores, rows, columns }: Scored, sparsity: number, pattern: Pattern): Uint8Array<ArrayBuffer> {
+  const out = new Uint8Array(scores.length);
+  const tall = pattern.kind === "block" ? pattern.rows : 1;
+  for (let r = 0; r < rows; r += tall) {
+    const some = { scores: scores.subarray(r * columns, (r + tall) * columns), rows: Math.min(tall, rows - r), columns };
+    out.set(select([some], sparsity, "layer", pattern)[0]!, r * columns);
+  }
+  return out;
 }
 
 /** What is kept or removed at once. */

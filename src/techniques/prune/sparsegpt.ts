@@ -1,36 +1,36 @@
 /** SparseGPT: weights go layer by layer in one shot, and what stays of each layer makes up for what went (Frantar & Alistarh 2023). */
 import type { Dataset } from "../../data/dataset.ts";
-import { flag, int, number, optional, text, type ValuesOf } from "../../data/params.ts";
-import type { Model, Node, Value } from "../../ir/graph.ts";
+import { flag, int, number, type ValuesOf } from "../../data/params.ts";
+import type { Model } from "../../ir/graph.ts";
+import { labelOf } from "../../ir/walk.ts";
 import { Fault } from "../../tensor/fault.ts";
 import { tensor } from "../../tensor/tensor.ts";
 import { liftConstants } from "../../transform/fold.ts";
-import { insertMask, mergeMasks } from "../../transform/mask.ts";
-import { dropDefault, otherReader, type WeightOptions } from "../../transform/weights.ts";
-import { fineTune, labelled, training } from "../finetune.ts";
+import { dropDefault, otherReader, type Weight } from "../../transform/weights.ts";
+import { labelled, training } from "../finetune.ts";
 import { leave } from "../left.ts";
 import { elementsOf } from "../matrix.ts";
 import { type Moments, unseen, withMoments } from "../moments.ts";
 import { stagesOf } from "../stages.ts";
 import { type Context, defineTechnique } from "../technique.ts";
-import { placesOf, type WeightLayer, weightLayers } from "../weightlayers.ts";
+import { type WeightLayer, weightLayers } from "../weightlayers.ts";
 import { columnwise } from "./columnwise.ts";
+import { edges, holdAndTrain, report, selected, selection } from "./edges.ts";
+import { layoutOf, scattered } from "./layout.ts";
 import { parsePattern } from "./pattern.ts";
 
 const params = {
   sparsity: number(0.5, { min: 0, max: 1, doc: "fraction of each layer's weights removed" }),
-  pattern: text("free", {
-    doc: "free; 2:4 (of 4 neighbours along the inputs at most 2 stay, whatever the sparsity); 4x4, 1x8, 16x1 (blocks of outputs x inputs go or stay whole)",
-  }),
-  damp: number(0.01, { min: 0, doc: "added to the diagonal of each layer's Hessian, as a share of its mean" }),
-  blockSize: int(128, { min: 1, doc: "inputs among whose weights those that go are chosen together" }),
-  sequential: flag(true, {
-    doc: "layers see inputs from already pruned ones; false: all from the model as it was, in one pass over the data",
+  pattern: selection.pattern,
+  damp: number(0.1, { min: 0, doc: "added to the diagonal of each layer's Hessian, as a share of its mean (0.01 in the paper)" }),
+  blockSize: int(32, { min: 1, doc: "inputs among whose weights those that go are chosen together (128 in the paper)" }),
+  sequential: flag(false, {
+    doc: "layers see inputs from already pruned ones, as in the paper; false: all from the model as it was, in one pass over the data",
   }),
   passes: int(32, { min: 1, doc: "most passes over the data of sequential=true; where layers are more, some share one" }),
-  epochs: int(0, { min: 0, doc: "passes over the training data afterwards, what is removed staying so" }),
-  include: optional(text("*", { doc: "only layers this selector matches" })),
-  exclude: optional(text("", { doc: "not layers this selector matches" })),
+  epochs: edges.epochs,
+  include: selection.include,
+  exclude: selection.exclude,
   loss: labelled,
   ...training,
 };
@@ -42,104 +42,105 @@ export const sparsegpt = defineTechnique({
   doc: "Removes weights layer by layer in one shot, and changes those that stay so that the outputs on calibration data stay near.",
   paper: "Frantar & Alistarh 2023, SparseGPT: Massive Language Models Can Be Accurately Pruned in One-Shot",
   params,
-  neutral: { sparsity: 0 },
-  stronger: [{ sparsity: 0.5 }, { sparsity: 0.9 }],
-  needs: (p) => (p.epochs > 0 ? ["calibration", "train"] : ["calibration"]),
+  neutral: { sparsity: 0, epochs: 0 },
+  stronger: [
+    { sparsity: 0.5, epochs: 0 },
+    { sparsity: 0.9, epochs: 0 },
+  ],
+  needs: (p) => ((p.epochs ?? 0) > 0 ? ["calibration", "train"] : ["calibration"]),
   async apply(model, p, context) {
+    parsePattern(p.pattern);
     liftConstants(model);
-    const { shared, left } = prunable(model, {
-      ...(p.include ? { include: p.include } : {}),
-      ...(p.exclude ? { exclude: p.exclude } : {}),
-    });
+    const weights = selected(model, p, "sparsegpt");
+    const { seen, left } = readersOf(model, weights);
+    if (seen.size === 0) throw new Fault("sparsegpt", `no selected weight has inputs that can be gathered: ${[...left.keys()].join("; ")}`);
+    const masks = await pruneLayers(model, seen, p, context);
     for (const [why, names] of left) context.note(`stay as they are: ${names.join(", ")}: ${why}`);
-    if (shared.size === 0) throw new Fault("sparsegpt", "no weight of a Conv, Gemm or MatMul whose inputs can be gathered is selected");
-    const masks = await pruneLayers(model, shared, p, context);
-    if (p.epochs === 0 || masks.size === 0) return;
-    const inserted = [...masks].map(([value, keep]) => insertMask(model, value, keep));
-    const frozen = inserted.map((m) => m.value.name);
-    await fineTune(model, p, context, { what: "sparsegpt", epochs: p.epochs, loss: p.loss, frozen });
-    mergeMasks(inserted);
+    const pruned = [...masks.keys()];
+    const keep = [...masks.values()];
+    report(pruned, keep, p, context);
+    const epochs = p.epochs ?? (context.train ? 3 : 0);
+    if (epochs > 0 && pruned.length) await holdAndTrain(model, pruned, keep, p, context, { what: "sparsegpt", epochs });
   },
 });
 
-/** Weights with the layers that read them, all alike and from inputs that can be gathered; and reason → names of the others. */
-function prunable(model: Model, selected: WeightOptions): { shared: Map<Value, WeightLayer[]>; left: Map<string, string[]> } {
-  const { layers, left } = weightLayers(model, selected);
-  const shared = new Map<Value, WeightLayer[]>();
-  for (const l of layers) if (l.op !== "Gather") shared.set(l.weight, [...(shared.get(l.weight) ?? []), l]);
-  for (const [value, all] of shared) {
-    const seen = all.filter((l) => unseen(l) === null);
-    const other = otherReader({ value, uses: all.map((l) => l.use) });
-    const why =
-      seen.length === 0
-        ? unseen(all[0]!)
-        : other
-          ? `${other} reads the weight too`
-          : all.some((l) => l.key !== all[0]!.key)
-            ? "its readers see the weight differently"
-            : null;
-    if (why) {
-      shared.delete(value);
-      for (const node of new Set<Node>(all.map((l) => l.node))) leave(left, why, node);
-    } else shared.set(value, seen);
+/** The layers of each weight whose inputs can be gathered, all of which see it alike; and reason → names of the weights without. */
+function readersOf(model: Model, weights: readonly Weight[]): { seen: Map<Weight, WeightLayer[]>; left: Map<string, string[]> } {
+  const { layers, left: refused } = weightLayers(model);
+  const why = new Map([...refused].flatMap(([reason, names]) => names.map((n) => [n, reason] as const)));
+  const seen = new Map<Weight, WeightLayer[]>();
+  const left = new Map<string, string[]>();
+  for (const w of weights) {
+    const own = layers.filter((l) => l.weight === w.value && w.uses.some((u) => u.node === l.node));
+    const shown = own.filter((l) => unseen(l) === null);
+    const other = otherReader(w);
+    if (other) leave(left, `${other} reads the weight too`, w.uses[0]!.node);
+    else if (own.some((l) => l.key !== own[0]!.key)) leave(left, "its readers see the weight differently", w.uses[0]!.node);
+    else if (shown.length) seen.set(w, shown);
+    else
+      leave(
+        left,
+        own.length ? unseen(own[0]!)! : (why.get(labelOf(w.uses[0]!.node)) ?? "its inputs are not rows of a matrix"),
+        w.uses[0]!.node,
+      );
   }
-  return { shared, left };
+  return { seen, left };
 }
 
-/** Solves layer by layer; the masks in the weights' own layouts. */
+/** Solves layer by layer; the masks in the weights' stored layouts. */
 async function pruneLayers(
   model: Model,
-  shared: ReadonlyMap<Value, readonly WeightLayer[]>,
+  seen: ReadonlyMap<Weight, readonly WeightLayer[]>,
   p: Values,
   context: Context,
-): Promise<Map<Value, Uint8Array>> {
+): Promise<Map<Weight, Uint8Array<ArrayBuffer>>> {
   const { note, progress, threads } = context;
   const data: Dataset = (context.calibration ?? context.train)!;
   const pattern = parsePattern(p.pattern);
-  const masks = new Map<Value, Uint8Array>();
+  const masks = new Map<Weight, Uint8Array<ArrayBuffer>>();
+  const owner = new Map([...seen].flatMap(([w, layers]) => layers.map((l) => [l, w] as const)));
   const bad: string[] = [];
   const few: string[] = [];
-  let [gone, all] = [0, 0];
-  const solve = (l: WeightLayer, moments: Moments | null) => {
-    progress({ what: "sparsegpt", step: masks.size + bad.length, of: shared.size });
+  const solve = (w: Weight, l: WeightLayer, moments: Moments | null) => {
+    progress({ what: "sparsegpt", step: masks.size + bad.length, of: seen.size });
     const { rows, columns } = l.matrix;
     if (!moments?.hessian.every(Number.isFinite)) {
-      bad.push(l.weight.name);
+      bad.push(w.value.name);
       return;
     }
-    if (moments.n < columns) few.push(l.weight.name);
+    if (moments.n < columns) few.push(w.value.name);
     const { damp, blockSize, sparsity } = p;
     const sparse = columnwise(elementsOf(l.matrix), rows, columns, moments.hessian, { sparsity, pattern, damp, blockSize });
-    const places = placesOf(l);
-    const stored = new Float32Array(places.length);
-    const keep = new Uint8Array(places.length);
-    places.forEach((at, i) => {
-      stored[at] = sparse.weights[i]!;
-      keep[at] = sparse.mask[i]!;
-      gone += 1 - keep[at];
-    });
-    all += keep.length;
-    const { graph, data: before } = l.weight;
-    graph.setData(l.weight, tensor(before!.dtype, before!.shape, stored));
-    if (dropDefault(graph, l.weight)) note(`"${l.weight.name}" is no longer an input that callers may override`);
-    masks.set(l.weight, keep);
+    const layout = layoutOf(w)!;
+    const { graph, data: before } = w.value;
+    graph.setData(w.value, tensor(before!.dtype, before!.shape, scattered(sparse.weights, layout)));
+    if (dropDefault(graph, w.value)) note(`"${w.value.name}" is no longer an input that callers may override`);
+    masks.set(w, scattered(sparse.mask, layout));
   };
   // A weight of several layers is done once, with what all of them read, when the first one's turn has come.
-  const first = new Map([...shared.values()].map((layers) => [layers[0]!, layers]));
+  const first = new Map([...seen.values()].map((layers) => [layers[0]!, layers]));
   const stages = stagesOf(model, [...first.keys()], p.sequential ? p.passes : 1);
   for (const stage of stages) {
-    const layers = stage.flatMap((l) => first.get(l)!);
-    const sums = new Map<Value, { seen: number; moments: Moments | null }>();
-    await withMoments(model, layers, data, threads, (l, m) => {
-      const sum = sums.get(l.weight) ?? { seen: 0, moments: null };
-      sum.moments = together(sum.moments, m);
-      sums.set(l.weight, sum);
-      if (++sum.seen === shared.get(l.weight)!.length) solve(l, sum.moments);
-    });
+    const sums = new Map<Weight, { count: number; moments: Moments | null }>();
+    await withMoments(
+      model,
+      stage.flatMap((l) => first.get(l)!),
+      data,
+      threads,
+      (l, m) => {
+        const w = owner.get(l)!;
+        const sum = sums.get(w) ?? { count: 0, moments: null };
+        sum.moments = together(sum.moments, m);
+        sums.set(w, sum);
+        if (++sum.count === seen.get(w)!.length) solve(w, l, sum.moments);
+      },
+    );
   }
-  progress({ what: "sparsegpt", step: shared.size, of: shared.size });
+  progress({ what: "sparsegpt", step: seen.size, of: seen.size });
   note(
-    `${gone} of ${all} weights of ${masks.size} layers removed, in ${stages.length === 1 ? "one pass" : `${stages.length} passes`} over the data`,
+    stages.length === 1
+      ? "all inputs from the model as it was"
+      : `inputs from the layers pruned before, in ${stages.length} passes over the data`,
   );
   if (bad.length) note(`stay as they are: ${bad.join(", ")}: their inputs were not seen, or are not all finite`);
   if (few.length) note(`fewer rows of calibration data than inputs, more would serve better: ${few.join(", ")}`);
