@@ -21,7 +21,7 @@ import { scheduled } from "./schedule.ts";
 /** Which weights, by which pattern and how they are compared: what solvers share too. */
 export const selection = {
   sparsity: number(0.9, { min: 0, max: 1, doc: "fraction of the weights removed" }),
-  scope: choice(["global", "layer", "row"], { doc: "compare all weights, or each layer's, or each output's among themselves" }),
+  scope: choice(["global", "layer"], { doc: "compare all weights, or each layer's among themselves" }),
   pattern: text("free", {
     expects: "free, n:m or rows x columns",
     doc: "free; 2:4: of 4 neighbours along the inputs at most 2 stay (sparsity is not used then); 4x4, 1x8, 16x1: blocks of outputs x inputs stay or go whole",
@@ -33,8 +33,8 @@ export const selection = {
 /** The parameters of every technique that removes weights by their importance. */
 export const edges = {
   sparsity: selection.sparsity,
-  scope: choice(["global", "layer", "sensitivity"], {
-    doc: "compare all weights; each layer's among themselves; or so, each layer with a sparsity of its own from what pruning it alone does to the loss (without training data: to the outputs)",
+  scope: choice(["global", "layer", "row", "sensitivity"], {
+    doc: "compare all weights; each layer's among themselves; each output's (row); or each layer's, with a sparsity of its own from what pruning it alone does to the loss (without training data: to the outputs)",
   }),
   pattern: selection.pattern,
   schedule: choice(["oneshot", "iterative", "cubic", "lottery", "dynamic"], {
@@ -105,22 +105,22 @@ interface Run {
 /** Removes weights of the model as the parameters say, and notes what is left of each. `what`: the technique, for messages. */
 export async function pruneEdges(model: Model, p: EdgeParams, context: Context, what: string, importance: Importance): Promise<void> {
   if (parsePattern(p.pattern).kind === "nm" && p.scope === "sensitivity")
-    throw new Fault(what, `pattern ${p.pattern} prunes all layers alike; scope must be global or layer; got sensitivity`);
+    throw new Fault(what, `pattern ${p.pattern} prunes all layers alike; scope must be global, layer or row; got sensitivity`);
   liftConstants(model);
   const weights = selected(model, p, what);
   const defaults = weights.filter(({ value }) => value.graph.inputs.includes(value));
   const epochs = p.epochs ?? (context.train ? 3 : 0);
   if (p.schedule !== "oneshot" && epochs === 0)
     throw new Fault(what, `the ${p.schedule} schedule removes while it trains; epochs must be at least 1`);
-  if (p.lastRate !== 1 && p.scope !== "layer")
-    throw new Fault(what, `lastRate is the output layer's where each has its own sparsity; scope must be layer; got ${p.scope}`);
+  if (p.lastRate !== 1 && p.scope !== "layer" && p.scope !== "row")
+    throw new Fault(what, `lastRate is the output layer's where each has its own sparsity; scope must be layer or row; got ${p.scope}`);
   let finals: number | readonly number[] =
     p.lastRate === 1 ? p.sparsity : weights.map((w) => (isLast(w, weights) ? lastSparsity(p) : p.sparsity));
   const next: Run["next"] = async (now, ws, removal) => {
     const scores = await importance.scores(now, ws, context, p);
     // Once, when the first weights go.
     if (p.scope === "sensitivity" && typeof finals === "number") finals = await sparsities(now, ws, scores, p, context);
-    return choose(ws, scores, { scope: p.scope === "global" ? "global" : "layer", pattern: p.pattern, sparsity: finals }, removal);
+    return choose(ws, scores, { scope: p.scope === "sensitivity" ? "layer" : p.scope, pattern: p.pattern, sparsity: finals }, removal);
   };
   const run: Run = { model, weights, p, context, what, epochs, importance, next };
   const keep = await schedules[p.schedule](run);

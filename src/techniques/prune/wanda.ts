@@ -18,7 +18,7 @@ export const wanda = defineTechnique({
   params: {
     ...edges,
     sparsity: number(0.5, { min: 0, max: 1, doc: edges.sparsity.doc }),
-    scope: choice(["global", "layer", "row"], { default: "row", doc: edges.scope.doc }),
+    scope: choice(["global", "layer", "row", "sensitivity"], { default: "row", doc: edges.scope.doc }),
   },
   neutral: { sparsity: 0, epochs: 0 },
   stronger: [
