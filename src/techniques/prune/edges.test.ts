@@ -162,7 +162,9 @@ test("the output layer may be pruned at half the rate, round by round", async ()
   gone(model).forEach((share, l) => {
     expect(share).toBeCloseTo(Math.round(wanted[l]! * [288, 384, 48][l]!) / [288, 384, 48][l]!, 10);
   });
-  await expect(magnitude({ lastRate: 0.5 }).apply(cloneModel(start), context(data))).rejects.toThrow("scope must be layer or row; got global");
+  await expect(magnitude({ lastRate: 0.5 }).apply(cloneModel(start), context(data))).rejects.toThrow(
+    "scope must be layer or row; got global",
+  );
 });
 
 test("cubic: what is gone stays gone; dynamic: it learns on and may come back", async () => {
