@@ -1,11 +1,6 @@
 /**
  * Han et al. 2015, "Learning both Weights and Connections", table 1: LeNet-300-100 and LeNet-5 (Caffe's) on the full MNIST, trained with
  * dropout, pruned by magnitude over all layers together while they train (cubic schedule, L2, dropout lowered as in section 3.2 of the
-<<<<<<< HEAD
- * paper). All is trained on 55,000 digits; 5,000 held-out training digits choose the dense nets' epochs and every setting below
- * (`--choose` shows how), the test digits only score. A row is <net>-<ratio>, or <net>-<ratio>-moved, where every digit is moved anew
- * each epoch by up to one pixel, in the dense training too; the ratio is all parameters to those that are not zero, biases counted in both.
-=======
  * paper). All is trained on 55,000 digits; 5,000 held-out training digits choose the dense nets' epochs. A row is <net>-<ratio>, or
  * <net>-<ratio>-moved, where every digit is moved anew each epoch by up to one pixel, in the dense training too; the ratio is all
  * parameters to those that are not zero, biases counted in both. Entries ran beside other work: their seconds say little. All default rows
@@ -17,7 +12,6 @@
  * LeNet-300-100 moved at 22×: 0 1.24 / 1.36, 2e-5 1.36 / 1.03. Here they disagree, and the 5e-5 of lenet300-40-moved was set with that in
  * sight: its row is not chosen on held-out digits alone. LeNet-5 without moving took over 1e-4. `--choose` compares decay and ramp on
  * held-out digits alone; for lenet300-22 none is better than what was taken by more than 0.02 points (the "choice" entries).
->>>>>>> 344ec05 (bench/han says which setting was found with test errors in sight)
  *
  * `MNIST_DIR=folder npx tsx --conditions=source bench/han.ts [--seeds 3] [--only seed] [--threads 1] [--nets folder] [row …]` writes
  * bench/results/han.json, leaves out what it holds already (`--again` does not) and prints the table; `--nets` keeps dense and pruned
