@@ -148,7 +148,7 @@ async function sampleFor(model: Model, layers: readonly WeightLayer[], data: Dat
 function momentsOf(b: Build, rows: Value, columns: number): Value {
   const gram = b.matmul(b.transpose(rows, [1, 0]), rows);
   const abs = b.sum(b.op("Abs", [rows]), [0], true);
-  const n = b.cast(b.op("Slice", [b.op("Shape", [rows]), b.i64([0]), b.i64([1])]), "float32");
+  const n = b.cast(b.op("Gather", [b.op("Shape", [rows]), b.i64([0])]), "float32");
   return b.op("Concat", [gram, abs, b.expand(b.reshape(n, [1, 1]), [1, columns])], { axis: 0 });
 }
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { type Dataset, fromArrays } from "../../data/dataset.ts";
-import { type Model, newModel } from "../../ir/graph.ts";
+import { cloneModel, type Model, newModel } from "../../ir/graph.ts";
 import { Build } from "../../ops/build.ts";
 import { compress } from "../../recipe/compress.ts";
 import { open } from "../../runtime/session.ts";
@@ -156,4 +156,15 @@ test("training afterwards leaves what was removed at 0", async () => {
       if (b![i]![k] === 0) expect(x).toBe(0);
     });
   });
+});
+
+test("moments of a model of opset 9", async () => {
+  const { model, calibration } = cases.conv;
+  const old = cloneModel(model);
+  old.opsets.set("", 9);
+  const { model: small } = await compress(old, [sparsegpt({ exclude: "deep" })], { calibration, measure: null, threads: 1 });
+  for (const { value } of weightsOf(small)) {
+    const w = numbersOf(value.data!);
+    expect(zeros(w)).toBe(value.name === "deep" ? 0 : w.length / 2);
+  }
 });
