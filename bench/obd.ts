@@ -14,7 +14,7 @@ import { net } from "../src/nets/net.ts";
 import { select } from "../src/techniques/prune/pattern.ts";
 import { random } from "../src/tensor/random.ts";
 import { floatsOf, numbersOf, tensor } from "../src/tensor/tensor.ts";
-import { gaussNewton, secondDerivatives } from "../src/train/derivatives.ts";
+import { gaussNewtonDiagonal, secondDerivatives } from "../src/train/derivatives.ts";
 import { fit } from "../src/train/fit.ts";
 import { mse } from "../src/train/loss.ts";
 import { adam } from "../src/train/optimizer.ts";
@@ -75,10 +75,10 @@ const parametersOf = (model: Model) => [...model.graph.initializers].filter((v) 
 /** h·u²/2 of every parameter, or |u|. */
 const saliencies = {
   async lm(model: Model, data: Dataset, weights: readonly Value[]) {
-    return saliency(weights, await gaussNewton(model, weights, data, loss, { threads, sharing: "connections" }));
+    return saliency(weights, await gaussNewtonDiagonal(model, weights, data, loss, { threads, sharing: "connections" }));
   },
   async shared(model: Model, data: Dataset, weights: readonly Value[]) {
-    return saliency(weights, await gaussNewton(model, weights, data, loss, { threads }));
+    return saliency(weights, await gaussNewtonDiagonal(model, weights, data, loss, { threads }));
   },
   async exact(model: Model, data: Dataset, weights: readonly Value[]) {
     return saliency(

@@ -4,7 +4,7 @@ import { matcher, namesOf, type Selector } from "../ir/select.ts";
 import { allNodes } from "../ir/walk.ts";
 import { type DType, isFloat, sizeOf } from "../tensor/dtype.ts";
 import { reshape, type Tensor } from "../tensor/tensor.ts";
-import { transposed, type WeightUse, weightSeenBy, weightsOf } from "../transform/weights.ts";
+import { transposed, type Weight, type WeightUse, weightSeenBy, weightsOf } from "../transform/weights.ts";
 import { leave } from "./left.ts";
 import type { WeightMatrix } from "./matrix.ts";
 import type { Layout } from "./quantize/packing.ts";
@@ -61,6 +61,12 @@ export function weightLayers(model: Model, options: { include?: Selector; exclud
     }
   }
   return { layers, left };
+}
+
+/** Of `layers`, those that a weight's uses stand for, and whether all of them see it alike. */
+export function readersOf(layers: readonly WeightLayer[], { value, uses }: Weight): { own: WeightLayer[]; alike: boolean } {
+  const own = layers.filter((l) => l.weight === value && uses.some((u) => u.node === l.node));
+  return { own, alike: own.every((l) => l.key === own[0]!.key) };
 }
 
 /** What the selected recurrent layers read as weights and is no constant: exporters often reorder the gates at run time. */

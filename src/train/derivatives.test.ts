@@ -5,7 +5,7 @@ import { net } from "../nets/net.ts";
 import { transformer } from "../nets/transformer.ts";
 import { random } from "../tensor/random.ts";
 import { floatsOf, tensor } from "../tensor/tensor.ts";
-import { gaussNewton, gradients, secondDerivatives } from "./derivatives.ts";
+import { gaussNewtonDiagonal, gradients, secondDerivatives } from "./derivatives.ts";
 import { crossEntropy, kl, type Loss, mse, parseLoss } from "./loss.ts";
 
 const classes = 3;
@@ -213,7 +213,7 @@ describe.each(Object.entries(nets))("%s", (_, make) => {
     test.each(["connections", "weight"] as const)("second derivatives with and without f″, by %s", async (sharing) => {
       const lm = want.gaussNewton[sharing]();
       const exact = want.second[sharing]();
-      expectClose(await gaussNewton(r.model, weights, set, kind.loss, { ...options, sharing }), lm, 2e-5);
+      expectClose(await gaussNewtonDiagonal(r.model, weights, set, kind.loss, { ...options, sharing }), lm, 2e-5);
       expectClose(await secondDerivatives(r.model, weights, set, kind.loss, { ...options, sharing }), exact, 2e-5);
       // What the two leave out is no rounding error.
       expect(Math.abs(exact[0]![0]! - lm[0]![0]!)).toBeGreaterThan(1e-3 * Math.max(...lm[0]!));
@@ -222,7 +222,7 @@ describe.each(Object.entries(nets))("%s", (_, make) => {
 
   test.runIf(make === convolution)("random signs come to the same in the mean", async () => {
     const more = { ...options, probes: 120, seed: 2 };
-    for (const run of [gaussNewton, secondDerivatives])
+    for (const run of [gaussNewtonDiagonal, secondDerivatives])
       for (const sharing of ["connections", "weight"] as const) {
         const exact = await run(r.model, weights, set, mse(), { ...options, sharing });
         const close = await run(r.model, weights, set, mse(), { ...more, sharing });
@@ -292,8 +292,8 @@ test.each([
     });
   };
   await both((batchSize) => gradients(model, weights, set, crossEntropy(), { of: "absolute", batchSize, threads: 1 }));
-  await both((batchSize) => gaussNewton(model, weights, set, crossEntropy(), { sharing: "connections", batchSize, threads: 1 }));
-  await both((batchSize) => gaussNewton(model, weights, set, crossEntropy(), { batchSize, threads: 1 }));
+  await both((batchSize) => gaussNewtonDiagonal(model, weights, set, crossEntropy(), { sharing: "connections", batchSize, threads: 1 }));
+  await both((batchSize) => gaussNewtonDiagonal(model, weights, set, crossEntropy(), { batchSize, threads: 1 }));
 });
 
 test("the root of a loss is one of its second derivative: sums, smoothing, temperature, ignored positions", async () => {
@@ -319,6 +319,6 @@ test("the root of a loss is one of its second derivative: sums, smoothing, tempe
     for (const sharing of ["weight", "connections"] as const) {
       const at = { sharing, threads: 1 };
       const want = await secondDerivatives(model, weights, set, loss, at);
-      expectClose(await gaussNewton(model, weights, set, loss, at), [Array.from(want[0]!)], 1e-5);
+      expectClose(await gaussNewtonDiagonal(model, weights, set, loss, at), [Array.from(want[0]!)], 1e-5);
     }
 });

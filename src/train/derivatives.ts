@@ -58,7 +58,13 @@ const [fewOutputs, fewUnits, fewProbes] = [100, 1000, 16];
  * derivatives by the outputs: the Hessian without the terms of f″ (Levenberg-Marquardt); never negative. One run backwards for each column
  * of a root of H_n, that is for each output. Default `probes`: null up to 100 outputs, else 16.
  */
-export function gaussNewton(model: Model, weights: readonly Value[], data: Dataset, loss: Loss, options: CurvatureOptions = {}): ByWeight {
+export function gaussNewtonDiagonal(
+  model: Model,
+  weights: readonly Value[],
+  data: Dataset,
+  loss: Loss,
+  options: CurvatureOptions = {},
+): ByWeight {
   const plan = (site: LossSite): Plan => {
     const b = Build.of(site.model, "curvature");
     const outputs = site.roots.map((r) => site.here(r.output));

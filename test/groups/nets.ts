@@ -215,6 +215,17 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
     },
     free: ["qkv.w[1].0 3: qkv.b out.w[0]", "qkv.w[1].1 2: qkv.b", "qkv.w[1].2 2: qkv.b out.w[0]"],
   },
+  "attention by Einsum": {
+    model: () => {
+      const p = pieces();
+      const x = p.tokens(5);
+      const split = (name: string) => p.next("Reshape", [p.linear(name, x, [5, 6]), p.ints(0, -1, 3, 2)]);
+      const scores = p.next("Einsum", [split("q"), split("k")], { equation: "...qhd,...khd->...hqk" });
+      const y = p.next("Einsum", [p.next("Softmax", [scores], { axis: -1 }), split("v")], { equation: "bhqk,bkhd->bqhd" });
+      return p.ends(p.linear("out", p.next("Reshape", [y, p.ints(0, -1, 6)]), [6, 2]));
+    },
+    free: ["q.w[1].0 3: q.b k.w[1] k.b v.w[1] v.b out.w[0]", "q.w[1].1 2: q.b k.w[1] k.b", "v.w[1].1 2: v.b out.w[0]"],
+  },
   "U-Net skip": {
     model: () => {
       const p = pieces();

@@ -61,6 +61,15 @@ export const edges = {
 
 export type EdgeParams = ValuesOf<typeof edges>;
 
+/** What is declared of most of them: at which settings nothing changes, and which is the stronger of two. */
+export const settings = {
+  neutral: { sparsity: 0, epochs: 0 },
+  stronger: [
+    { sparsity: 0.5, epochs: 0 },
+    { sparsity: 0.9, epochs: 0 },
+  ],
+} as const;
+
 /** What a technique adds to the engine. */
 export interface Importance {
   /**
@@ -263,7 +272,7 @@ function withoutBest({ tensors, state }: Checkpoint): Checkpoint {
  */
 export async function holdAndTrain(
   model: Model,
-  weights: readonly Weight[],
+  weights: readonly { readonly value: Value }[],
   keep: readonly Uint8Array[],
   p: ValuesOf<typeof training> & { readonly loss: string },
   context: Context,

@@ -1,7 +1,7 @@
 /** Magnitude pruning: the smallest weights go (Han et al. 2015), at once or step by step, the rest trained on. */
 import { numbersOf } from "../../tensor/tensor.ts";
 import { defineTechnique } from "../technique.ts";
-import { edges, needsOf, pruneEdges } from "./edges.ts";
+import { edges, needsOf, pruneEdges, settings } from "./edges.ts";
 
 export const magnitude = defineTechnique({
   technique: "magnitude",
@@ -10,11 +10,7 @@ export const magnitude = defineTechnique({
   paper:
     "Han et al. 2015, Learning both Weights and Connections; cubic: Zhu & Gupta 2017; lottery: Frankle & Carbin 2019; dynamic: Guo et al. 2016",
   params: edges,
-  neutral: { sparsity: 0, epochs: 0 },
-  stronger: [
-    { sparsity: 0.5, epochs: 0 },
-    { sparsity: 0.9, epochs: 0 },
-  ],
+  ...settings,
   needs: needsOf,
   apply: (model, p, context) =>
     pruneEdges(model, p, context, "magnitude", {

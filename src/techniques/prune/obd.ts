@@ -1,10 +1,10 @@
 /** Optimal Brain Damage: the weights go whose removal raises the loss least to second order, by the diagonal of its Hessian. */
 import { choice, int, optional } from "../../data/params.ts";
 import { numbersOf } from "../../tensor/tensor.ts";
-import { gaussNewton, secondDerivatives } from "../../train/derivatives.ts";
+import { gaussNewtonDiagonal, secondDerivatives } from "../../train/derivatives.ts";
 import { parseLoss } from "../../train/loss.ts";
 import { defineTechnique } from "../technique.ts";
-import { edges, pruneEdges } from "./edges.ts";
+import { edges, pruneEdges, settings } from "./edges.ts";
 
 export const obd = defineTechnique({
   technique: "obd",
@@ -27,18 +27,14 @@ export const obd = defineTechnique({
       }),
     ),
   },
-  neutral: { sparsity: 0, epochs: 0 },
-  stronger: [
-    { sparsity: 0.5, epochs: 0 },
-    { sparsity: 0.9, epochs: 0 },
-  ],
+  ...settings,
   needs: () => ["train"],
   apply: (model, p, context) =>
     pruneEdges(model, p, context, "obd", {
       async scores(now, weights) {
         const { seed, threads, train } = context;
         const values = weights.map((w) => w.value);
-        const derivatives = p.form === "lm" ? gaussNewton : secondDerivatives;
+        const derivatives = p.form === "lm" ? gaussNewtonDiagonal : secondDerivatives;
         const options = { examples: p.examples, sharing: p.sharing, seed, threads, ...(p.probes === null ? {} : { probes: p.probes }) };
         const h = await derivatives(now, values, train!, parseLoss(p.loss), options);
         return h.map((x, i) => {

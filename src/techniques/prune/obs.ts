@@ -1,5 +1,5 @@
 /** Optimal Brain Surgeon: weights go one by one, and all others move so that the loss rises least (Hassibi, Stork 1993). */
-import { choice, flag, int, number, optional, text, type ValuesOf } from "../../data/params.ts";
+import { choice, flag, int, number, optional, type ValuesOf } from "../../data/params.ts";
 import type { Model, Value } from "../../ir/graph.ts";
 import { labelOf, onlyReader } from "../../ir/walk.ts";
 import { isFloat, sizeOf } from "../../tensor/dtype.ts";
@@ -8,15 +8,15 @@ import { numbersOf, tensor } from "../../tensor/tensor.ts";
 import { gaussNewton } from "../../train/gaussnewton.ts";
 import { parseLoss } from "../../train/loss.ts";
 import { liftConstants } from "../../transform/fold.ts";
-import { insertMask, mergeMasks } from "../../transform/mask.ts";
-import { dropDefault, otherReader, type Weight, type WeightOptions, weightsOf } from "../../transform/weights.ts";
-import { fineTune, labelled, training } from "../finetune.ts";
+import { dropDefault, otherReader, type Weight } from "../../transform/weights.ts";
+import { labelled, training } from "../finetune.ts";
 import { leave } from "../left.ts";
 import { elementsOf } from "../matrix.ts";
 import { unseen, withMoments } from "../moments.ts";
 import { sampled } from "../sample.ts";
 import { type Context, defineTechnique } from "../technique.ts";
 import { type WeightLayer, weightLayers } from "../weightlayers.ts";
+import { holdAndTrain, selected, selection } from "./edges.ts";
 import { deletions } from "./operation.ts";
 import { surgeonRows } from "./rowwise.ts";
 
@@ -39,8 +39,8 @@ const params = {
   maxLoss: optional(number(0.1, { min: 0, doc: "stop before the training loss rises above this, whatever sparsity says (scope=network)" })),
   examples: int(1024, { min: 1, doc: "training examples that the Hessian is made of, at most (scope=network)" }),
   epochs: int(0, { min: 0, doc: "passes over the training data afterwards, what is removed staying so" }),
-  include: optional(text("*", { doc: "only layers this selector matches" })),
-  exclude: optional(text("", { doc: "not layers this selector matches" })),
+  include: selection.include,
+  exclude: selection.exclude,
   loss: labelled,
   ...training,
 };
@@ -60,9 +60,7 @@ export const obs = defineTechnique({
   needs: (p) => (p.scope === "network" || p.epochs > 0 || p.maxLoss !== null ? ["train"] : ["calibration"]),
   async apply(model, p, context) {
     liftConstants(model);
-    const options = { ...(p.include ? { include: p.include } : {}), ...(p.exclude ? { exclude: p.exclude } : {}) };
-    const weights = weightsOf(model, options);
-    if (weights.length === 0) throw new Fault("obs", "no weight of a Conv, Gemm or MatMul is selected");
+    const weights = selected(model, p, "obs");
     const inside = weights.filter((w) => w.value.graph !== model.graph);
     const values = weights.filter((w) => w.value.graph === model.graph).map((w) => w.value);
     if (p.biases) values.push(...biasesOf(weights).filter((v) => !values.includes(v)));
@@ -73,17 +71,11 @@ export const obs = defineTechnique({
       throw new Fault("obs", `takes the Hessian of up to ${most} weights; got ${n}: scope=layer, or sparsegpt, would be right`);
     if (whole && inside.length)
       context.note(`stay as they are: ${inside.map((w) => w.value.name).join(", ")}: in a branch, whose gradients cannot be had`);
-    const changed = whole ? await network(model, values, n, p, context) : await layers(model, options, p, context);
+    const changed = whole ? await network(model, values, n, p, context) : await layers(model, p, context);
     if (p.epochs === 0 || changed.length === 0) return;
-    const masks = changed.map((v) =>
-      insertMask(
-        model,
-        v,
-        Uint8Array.from(numbersOf(v.data!), (x) => (x === 0 ? 0 : 1)),
-      ),
-    );
-    await fineTune(model, p, context, { what: "obs", epochs: p.epochs, loss: p.loss, frozen: masks.map((m) => m.value.name) });
-    mergeMasks(masks);
+    const keep = changed.map((v) => Uint8Array.from(numbersOf(v.data!), (x) => (x === 0 ? 0 : 1)));
+    const held = changed.map((value) => ({ value }));
+    await holdAndTrain(model, held, keep, p, context, { what: "obs", epochs: p.epochs });
   },
 });
 
@@ -151,8 +143,8 @@ async function network(model: Model, values: readonly Value[], n: number, p: Val
 }
 
 /** Each layer by the Hessian of its own outputs. */
-async function layers(model: Model, options: WeightOptions, p: Values, context: Context): Promise<readonly Value[]> {
-  const found = weightLayers(model, options);
+async function layers(model: Model, p: Values, context: Context): Promise<readonly Value[]> {
+  const found = weightLayers(model, { ...(p.include ? { include: p.include } : {}), ...(p.exclude ? { exclude: p.exclude } : {}) });
   const { left } = found;
   const chosen: WeightLayer[] = [];
   for (const l of found.layers) {

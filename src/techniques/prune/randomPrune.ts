@@ -2,7 +2,7 @@
 import { sizeOf } from "../../tensor/dtype.ts";
 import { random } from "../../tensor/random.ts";
 import { defineTechnique } from "../technique.ts";
-import { edges, needsOf, pruneEdges } from "./edges.ts";
+import { edges, needsOf, pruneEdges, settings } from "./edges.ts";
 
 export const randomPrune = defineTechnique({
   technique: "randomPrune",
@@ -10,11 +10,7 @@ export const randomPrune = defineTechnique({
   doc: "Removes weights at random (unstructured): the control that tells what an importance is worth.",
   paper: "a control, as in Frankle & Carbin 2019, The Lottery Ticket Hypothesis",
   params: edges,
-  neutral: { sparsity: 0, epochs: 0 },
-  stronger: [
-    { sparsity: 0.5, epochs: 0 },
-    { sparsity: 0.9, epochs: 0 },
-  ],
+  ...settings,
   needs: needsOf,
   apply: (model, p, context) =>
     pruneEdges(model, p, context, "randomPrune", {

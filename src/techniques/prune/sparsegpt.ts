@@ -13,9 +13,9 @@ import { elementsOf } from "../matrix.ts";
 import { type Moments, unseen, withMoments } from "../moments.ts";
 import { stagesOf } from "../stages.ts";
 import { type Context, defineTechnique } from "../technique.ts";
-import { type WeightLayer, weightLayers } from "../weightlayers.ts";
+import { readersOf, type WeightLayer, weightLayers } from "../weightlayers.ts";
 import { columnwise } from "./columnwise.ts";
-import { edges, holdAndTrain, report, selected, selection } from "./edges.ts";
+import { edges, holdAndTrain, report, selected, selection, settings } from "./edges.ts";
 import { layoutOf, scattered } from "./layout.ts";
 import { parsePattern } from "./pattern.ts";
 
@@ -42,17 +42,13 @@ export const sparsegpt = defineTechnique({
   doc: "Removes weights layer by layer in one shot, and changes those that stay so that the outputs on calibration data stay near.",
   paper: "Frantar & Alistarh 2023, SparseGPT: Massive Language Models Can Be Accurately Pruned in One-Shot",
   params,
-  neutral: { sparsity: 0, epochs: 0 },
-  stronger: [
-    { sparsity: 0.5, epochs: 0 },
-    { sparsity: 0.9, epochs: 0 },
-  ],
+  ...settings,
   needs: (p) => ((p.epochs ?? 0) > 0 ? ["calibration", "train"] : ["calibration"]),
   async apply(model, p, context) {
     parsePattern(p.pattern);
     liftConstants(model);
     const weights = selected(model, p, "sparsegpt");
-    const { seen, left } = readersOf(model, weights);
+    const { seen, left } = solvable(model, weights);
     if (seen.size === 0) throw new Fault("sparsegpt", `no selected weight has inputs that can be gathered: ${[...left.keys()].join("; ")}`);
     const masks = await pruneLayers(model, seen, p, context);
     for (const [why, names] of left) context.note(`stay as they are: ${names.join(", ")}: ${why}`);
@@ -65,17 +61,17 @@ export const sparsegpt = defineTechnique({
 });
 
 /** The layers of each weight whose inputs can be gathered, all of which see it alike; and reason → names of the weights without. */
-function readersOf(model: Model, weights: readonly Weight[]): { seen: Map<Weight, WeightLayer[]>; left: Map<string, string[]> } {
+function solvable(model: Model, weights: readonly Weight[]): { seen: Map<Weight, WeightLayer[]>; left: Map<string, string[]> } {
   const { layers, left: refused } = weightLayers(model);
   const why = new Map([...refused].flatMap(([reason, names]) => names.map((n) => [n, reason] as const)));
   const seen = new Map<Weight, WeightLayer[]>();
   const left = new Map<string, string[]>();
   for (const w of weights) {
-    const own = layers.filter((l) => l.weight === w.value && w.uses.some((u) => u.node === l.node));
+    const { own, alike } = readersOf(layers, w);
     const shown = own.filter((l) => unseen(l) === null);
     const other = otherReader(w);
     if (other) leave(left, `${other} reads the weight too`, w.uses[0]!.node);
-    else if (own.some((l) => l.key !== own[0]!.key)) leave(left, "its readers see the weight differently", w.uses[0]!.node);
+    else if (!alike) leave(left, "its readers see the weight differently", w.uses[0]!.node);
     else if (shown.length) seen.set(w, shown);
     else
       leave(

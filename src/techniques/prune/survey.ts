@@ -4,7 +4,7 @@ import { cloneModel, type Model } from "../../ir/graph.ts";
 import { matcher, namesOf } from "../../ir/select.ts";
 import { isFloat } from "../../tensor/dtype.ts";
 import { floatsOf } from "../../tensor/tensor.ts";
-import { gaussNewton, gradients } from "../../train/derivatives.ts";
+import { gaussNewtonDiagonal, gradients } from "../../train/derivatives.ts";
 import type { Loss } from "../../train/loss.ts";
 import { findGroups, type Group, type Groups } from "../../transform/groups.ts";
 import { removeChannels } from "../../transform/remove.ts";
@@ -117,7 +117,7 @@ async function importances(
       const { loss, data: examples } = lesson!;
       const second =
         kind === "obd"
-          ? await gaussNewton(model, weights, examples, loss, options)
+          ? await gaussNewtonDiagonal(model, weights, examples, loss, options)
           : await gradients(model, weights, examples, loss, { ...options, of: "squared" });
       const saliency = new Map(weights.map((v, i) => [v, quadratic(floatsOf(v.data!), second[i]!)]));
       return each((g) => summedOf(g, (v) => saliency.get(v) ?? null));

@@ -4,7 +4,7 @@ import { numbersOf } from "../../tensor/tensor.ts";
 import { gradients } from "../../train/derivatives.ts";
 import { parseLoss } from "../../train/loss.ts";
 import { defineTechnique } from "../technique.ts";
-import { edges, pruneEdges } from "./edges.ts";
+import { edges, pruneEdges, settings } from "./edges.ts";
 
 export const taylor = defineTechnique({
   technique: "taylor",
@@ -19,11 +19,7 @@ export const taylor = defineTechnique({
     }),
     examples: int(1000, { min: 1, doc: "most training examples that gradients are taken of" }),
   },
-  neutral: { sparsity: 0, epochs: 0 },
-  stronger: [
-    { sparsity: 0.5, epochs: 0 },
-    { sparsity: 0.9, epochs: 0 },
-  ],
+  ...settings,
   needs: () => ["train"],
   apply: (model, p, context) =>
     pruneEdges(model, p, context, "taylor", {

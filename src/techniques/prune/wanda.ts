@@ -5,8 +5,8 @@ import { numbersOf } from "../../tensor/tensor.ts";
 import type { Weight } from "../../transform/weights.ts";
 import { inputSquares, unseen } from "../moments.ts";
 import { type Context, defineTechnique } from "../technique.ts";
-import { type WeightLayer, weightLayers } from "../weightlayers.ts";
-import { edges, needsOf, pruneEdges } from "./edges.ts";
+import { readersOf, type WeightLayer, weightLayers } from "../weightlayers.ts";
+import { edges, needsOf, pruneEdges, settings } from "./edges.ts";
 import { layoutOf } from "./layout.ts";
 
 /** |w_ij|·‖x_j‖₂ (eq. 1), ‖x_j‖ over all rows of calibration data that weight's layers read; compared within the row i of one output (section 4.1). */
@@ -20,11 +20,7 @@ export const wanda = defineTechnique({
     sparsity: number(0.5, { min: 0, max: 1, doc: edges.sparsity.doc }),
     scope: choice(["global", "layer", "row", "sensitivity"], { default: "row", doc: edges.scope.doc }),
   },
-  neutral: { sparsity: 0, epochs: 0 },
-  stronger: [
-    { sparsity: 0.5, epochs: 0 },
-    { sparsity: 0.9, epochs: 0 },
-  ],
+  ...settings,
   needs: (p) => ["calibration", ...needsOf(p)],
   async apply(model, p, context) {
     const said = new Set<string>();
@@ -40,8 +36,7 @@ async function scoresOf(model: Model, weights: readonly Weight[], { note, ...con
   const all = weightLayers(model).layers;
   const readers = new Map<Weight, WeightLayer[]>();
   for (const w of weights) {
-    const own = all.filter((l) => l.weight === w.value && w.uses.some((u) => u.node === l.node));
-    const alike = own.every((l) => l.key === own[0]!.key);
+    const { own, alike } = readersOf(all, w);
     readers.set(w, alike ? own.filter((l) => unseen(l) === null) : []);
   }
   const squares = await inputSquares(model, [...readers.values()].flat(), (context.calibration ?? context.train)!, context.threads);
