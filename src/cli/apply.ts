@@ -51,7 +51,7 @@ export function withApply(command: Command): Command {
     .option("--threads <number>", "threads to compress and measure with (default: all cores, and 1 for latency)", whole(1))
     .option(
       "--shape <name=1x3x48x320>",
-      "an input's shape to measure with, where the model leaves it open and there is no --data",
+      "an input's shape to measure and to choose widths by, where the model leaves it open and there is no data",
       repeated(shape),
     )
     .option(

@@ -54,10 +54,14 @@ export interface CompressOptions {
 /** What a technique gets of its surroundings, where it is used outside of {@link compress}. `original`: the default teacher. */
 export function contextOf(
   original: Model,
-  options: Pick<CompressOptions, "train" | "calibration" | "seed" | "threads" | "load" | "progress"> & { readonly note?: Context["note"] },
+  options: Pick<CompressOptions, "train" | "calibration" | "seed" | "threads" | "load" | "measure" | "progress"> & {
+    readonly note?: Context["note"];
+  },
 ): Context {
   const { train = null, calibration = null, seed = 0, threads = host.cores, load = host.load } = options;
-  return { original, train, calibration, seed, threads, load, note: options.note ?? (() => {}), progress: options.progress ?? (() => {}) };
+  const { shape } = options.measure ?? {};
+  const { note = () => {}, progress = () => {} } = options;
+  return { original, train, calibration, shape, seed, threads, load, note, progress };
 }
 
 /** The gate refused the result: it lost more than was allowed. */

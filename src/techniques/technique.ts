@@ -23,6 +23,8 @@ export interface Context {
   readonly train: Dataset | null;
   /** Unlabelled examples to observe activations on; falls back to the training examples. */
   readonly calibration: Dataset | null;
+  /** Shapes, by input name, that the model leaves open and no data tells. */
+  readonly shape?: Readonly<Record<string, readonly number[]>> | undefined;
   /** The model before the first step: the default teacher. */
   readonly original: Model;
   /** Intra-op threads for sessions. */

@@ -154,6 +154,16 @@ describe("widths", () => {
     expect(shapeOf(eight, "stem.weight")[0]! % 8).toBe(0);
   });
 
+  test("without data, multiply-accumulates are counted at the shape that is given", async () => {
+    const model = residual();
+    model.graph.inputs[0]!.type = { dtype: "float32", shape: ["batch", 2, "height", "width"] };
+    const shape = { x: [1, 2, 12, 20] };
+    const whole = macsOf(await observeShapes(model, { x: tensor("float32", shape.x, new Float32Array(480)) }))!;
+    notes.length = 0;
+    await structured({ ratio: 0.3, ...alone, by: "macs" }).apply(cloneModel(model), { ...context(model), shape });
+    expect(notes.find((n) => n.startsWith("multiply-accumulates"))).toContain(`${whole} → `);
+  });
+
   test("excluded weights keep their shapes, others than the included ones too, and the notes name them", async () => {
     const kept = await after(model, structured({ ratio: 0.3, roundTo: 1, exclude: "fc.weight", ...alone }));
     expect(shapeOf(kept, "fc.weight")).toEqual([4, 32]);

@@ -81,7 +81,7 @@ async function apply(model: Model, p: Values, context: Context): Promise<void> {
   const epochs = p.epochs ?? (context.train ? 3 : 0);
   const teacher = p.teacher === null ? context.original : await context.load(p.teacher);
   const lesson = epochs > 0 || learns(p) ? await taught(context.train!, p.loss, { ...context, original: teacher }) : null;
-  const around = { context, data, lesson, feeds: feedsFor(model, { data, seed: context.seed }, null) };
+  const around = { context, data, lesson, feeds: feedsFor(model, { data, shape: context.shape, seed: context.seed }, null) };
   const before = cloneModel(model);
   const first = await surveyed(model, p, around);
   tellSkipped(first, context.note);
