@@ -6,7 +6,7 @@ import { opOf } from "../ops/index.ts";
 import { type DType, dtypeOfCode, dtypes, sizeOf } from "../tensor/dtype.ts";
 import { Fault } from "../tensor/fault.ts";
 import { random } from "../tensor/random.ts";
-import { numbersOf, type Tensor, tensor } from "../tensor/tensor.ts";
+import { integersOf, numbersOf, type Tensor, tensor } from "../tensor/tensor.ts";
 import { type Observer, observe } from "./observe.ts";
 import { open, type SessionOptions } from "./session.ts";
 
@@ -16,9 +16,6 @@ const unopened: ReadonlySet<DType> = new Set(
 );
 /** Element types whose metadata it gives but whose data it must not be asked for: fetching them ends the process. */
 const unfetched: ReadonlySet<DType> = new Set<DType>(["int4", "uint4"]);
-
-/** Values fetched in one run: each run holds this many activations beside the runtime's own. */
-const perRun = 256;
 
 /** Ops whose output's element type is not its input's. */
 const changesType = new Set(
@@ -46,32 +43,47 @@ export async function observeShapes(model: Model, feeds: Batch, options: Pick<Se
 
   // What the file says of inner values may be stale: the probe has no shapes but the runtime's.
   const probe = cloneModel(out);
-  while (probe.graph.outputs.length) probe.graph.removeOutput(probe.graph.outputs.length - 1);
-  for (const n of probe.graph.nodes) {
-    for (const v of n.outputs) {
-      if (!v) continue;
-      if (values.has(v.name)) {
-        if (v.type) v.type = { dtype: v.type.dtype, shape: null };
-        probe.graph.addOutput(v);
-      }
-    }
+  const { graph } = probe;
+  const clear = () => {
+    while (graph.outputs.length) graph.removeOutput(graph.outputs.length - 1);
+  };
+  clear();
+  const inner = [...graph.nodes].flatMap((n) => n.outputs.filter((v): v is Value => !!v && values.has(v.name)));
+  for (const v of inner) {
+    if (v.type) v.type = { dtype: v.type.dtype, shape: null };
+    graph.addOutput(v);
   }
-  const session = await hinting(model, feeds, () => open(probe, { ...options, optimization: "disabled", spinning: false }));
-  try {
-    const wanted: string[] = [];
-    for (const { name, dtype, shape } of session.outputs) {
-      if (!dtype) continue;
-      // An unknown rank is reported as [] too, like a scalar.
-      const known = shape.length > 0 && shape.every((d) => typeof d === "number");
-      if (known) values.get(name)!.type = { dtype, shape: shape.slice() };
-      if (!known && !unfetched.has(dtype)) wanted.push(name);
+  const opened = () =>
+    hinting(model, feeds, () =>
+      open(probe, { ...options, optimization: "disabled", spinning: false, config: { "session.disable_prepacking": "1" } }),
+    );
+  const wanted = new Map<string, DType>();
+  const typed = await opened();
+  for (const { name, dtype, shape } of typed.outputs) {
+    if (!dtype) continue;
+    // An unknown rank is reported as [] too, like a scalar.
+    const known = shape.length > 0 && shape.every((d) => typeof d === "number");
+    if (known) values.get(name)!.type = { dtype, shape: shape.slice() };
+    if (!known && !unfetched.has(dtype)) wanted.set(name, dtype);
+  }
+  await typed.release();
+  if (wanted.size > 0) {
+    // The values themselves need not be held, nor handed over.
+    clear();
+    if (!probe.opsets.has("")) probe.opsets.set("", 13);
+    const asked = inner.flatMap((v) => {
+      if (!wanted.has(v.name)) return [];
+      const size = graph.append("Shape", [v], { name: `${v.name}/shape` }).outputs[0]!;
+      graph.addOutput(size);
+      return [[v.name, size.name] as const];
+    });
+    const session = await opened();
+    try {
+      const results = await hinting(model, feeds, () => session.run(feeds));
+      for (const [name, size] of asked) values.get(name)!.type = { dtype: wanted.get(name)!, shape: integersOf(results[size]!) };
+    } finally {
+      await session.release();
     }
-    for (let at = 0; at < wanted.length; at += perRun) {
-      const results = await hinting(model, feeds, () => session.run(feeds, wanted.slice(at, at + perRun)));
-      for (const [name, t] of Object.entries(results)) values.get(name)!.type = { dtype: t.dtype, shape: t.shape };
-    }
-  } finally {
-    await session.release();
   }
   await lookInside(model, copies, feeds, options);
   return out;

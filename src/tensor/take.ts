@@ -10,13 +10,19 @@ export function take(t: Tensor, axis: number, indices: ArrayLike<number>): Tenso
   const shape = t.shape.map((d, i) => (i === axis ? indices.length : d));
   const outer = sizeOf(t.shape.slice(0, axis));
   const inner = sizeOf(t.shape.slice(axis + 1));
-  const runs = <A extends { subarray(from: number, to: number): A }>(from: A, set: (part: A, at: number) => void, width: number) => {
+  const spans = spansOf(indices);
+  const copy = <A extends Uint8Array | Float32Array>(from: A, to: A, width: number): A => {
     let at = 0;
     for (let o = 0; o < outer; o++)
-      for (let i = 0; i < indices.length; i++, at += width) {
-        const start = (o * size + indices[i]!) * width;
-        set(from.subarray(start, start + width), at);
+      for (const [first, count] of spans) {
+        const start = (o * size + first) * width;
+        const length = count * width;
+        // A call costs more than a few elements do.
+        if (length < 64) for (let i = 0; i < length; i++) to[at + i] = from[start + i]!;
+        else to.set(from.subarray(start, start + length), at);
+        at += length;
       }
+    return to;
   };
   if (t.strings) {
     const strings = Array.from({ length: sizeOf(shape) }, (_, at) => {
@@ -28,13 +34,19 @@ export function take(t: Tensor, axis: number, indices: ArrayLike<number>): Tenso
   }
   const { bits } = dtypes[t.dtype];
   if (bits < 8) {
-    const from = numbersOf(t) as Float32Array;
-    const to = new Float32Array(sizeOf(shape));
-    runs(from, (part, at) => to.set(part, at), inner);
-    return tensor(t.dtype, shape, to);
+    return tensor(t.dtype, shape, copy(numbersOf(t) as Float32Array, new Float32Array(sizeOf(shape)), inner));
   }
-  const width = (inner * bits) / 8;
-  const data = new Uint8Array((sizeOf(shape) * bits) / 8);
-  runs(bytesOf(t), (part, at) => data.set(part, at), width);
+  const data = copy(bytesOf(t), new Uint8Array((sizeOf(shape) * bits) / 8), (inner * bits) / 8);
   return { dtype: t.dtype, shape, data };
+}
+
+/** Indices as runs of neighbours: [first, how many]. */
+function spansOf(indices: ArrayLike<number>): [number, number][] {
+  const out: [number, number][] = [];
+  for (let i = 0; i < indices.length; i++) {
+    const last = out.at(-1);
+    if (last && last[0] + last[1] === indices[i]) last[1]++;
+    else out.push([indices[i]!, 1]);
+  }
+  return out;
 }

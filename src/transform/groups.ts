@@ -3,7 +3,7 @@
  * an atom that occurs on an axis of an initializer.
  */
 import type { Batch } from "../data/dataset.ts";
-import type { Model, Value } from "../ir/graph.ts";
+import type { Model, Node, Value } from "../ir/graph.ts";
 import { sorted } from "../ir/walk.ts";
 import { atoms, coordinates, type Dim, freeze, sizeWith, unit } from "../ops/dims.ts";
 import { opOf } from "../ops/index.ts";
@@ -86,7 +86,6 @@ export async function findGroups(model: Model, feeds: Batch, options: Pick<Sessi
   }
   const found = dimensions(model, (v) => first.typeOf(v)?.shape ?? null, stable);
   if (second) freezeVarying(model, found, first, second);
-  const groups: Group[] = [];
   const atomOf = new Map<Group, Dim>();
   const inexact = inexactAtoms(found);
   for (const [atom, members] of membersOf(model, found)) {
@@ -95,17 +94,42 @@ export async function findGroups(model: Model, feeds: Batch, options: Pick<Sessi
     const own = [...atoms(found.of(value)![axis]!)];
     const name = `${value.name}[${axis}]${own.length > 1 ? `.${own.indexOf(atom)}` : ""}`;
     const group = { name, size: atom.size, frozen: atom.frozen, inexact: inexact.get(atom) ?? null, members };
-    groups.push(group);
     atomOf.set(group, atom);
   }
+  return grouped({ model, dimensions: found, atomOf, derived, samples });
+}
+
+function grouped(inferred: Inferred): Groups {
+  const { dimensions, atomOf } = inferred;
   return {
-    groups,
-    inferred: { model, dimensions: found, atomOf, derived, samples },
+    groups: [...atomOf.keys()],
+    inferred,
     shapeWith(value, sizes) {
       const count = new Map([...sizes].map(([g, n]) => [atomOf.get(g), n]));
-      return found.of(value)?.map((d) => sizeWith(d, (a) => count.get(a) ?? a.size)) ?? null;
+      return dimensions.of(value)?.map((d) => sizeWith(d, (a) => count.get(a) ?? a.size)) ?? null;
     },
   };
+}
+
+/** The groups of a clone, in the same order, without looking for them again; `copies`: as {@link cloneModel} filled it. */
+export function carriedOver({ inferred }: Groups, clone: Model, copies: ReadonlyMap<Value, Value>): Groups {
+  const { dimensions, atomOf, derived, samples } = inferred;
+  const originals = new Map([...copies].map(([v, c]) => [c, v]));
+  const through = <T>(f: (v: Value) => T | null) => {
+    return (c: Value): T | null => {
+      const v = originals.get(c);
+      return v ? f(v) : null;
+    };
+  };
+  const copyOf = (v: Value) => copies.get(v)!;
+  const nodeOf = (n: Node) => copyOf(n.outputs.find((v) => v)!).producer!;
+  return grouped({
+    model: clone,
+    dimensions: { of: through(dimensions.of), said: dimensions.said.map((s) => ({ ...s, node: nodeOf(s.node) })) },
+    atomOf: new Map([...atomOf].map(([g, a]) => [{ ...g, members: g.members.map((m) => ({ ...m, value: copyOf(m.value) })) }, a])),
+    derived: new Map([...derived].map(([v, t]) => [copyOf(v), t])),
+    samples: samples.map(({ feeds, typeOf }) => ({ feeds, typeOf: through(typeOf) })),
+  });
 }
 
 /** Element types of lists of sizes, axes and ids: not of channels. */

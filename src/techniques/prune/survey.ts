@@ -1,12 +1,12 @@
 /** What of a model structured pruning may remove, what the net would lose with it, and what it costs. */
 import type { Batch, Dataset } from "../../data/dataset.ts";
-import { cloneModel, type Model } from "../../ir/graph.ts";
+import { cloneModel, type Model, type Value } from "../../ir/graph.ts";
 import { matcher, namesOf } from "../../ir/select.ts";
 import { isFloat } from "../../tensor/dtype.ts";
 import { floatsOf } from "../../tensor/tensor.ts";
 import { gaussNewtonDiagonal, gradients } from "../../train/derivatives.ts";
 import type { Loss } from "../../train/loss.ts";
-import { findGroups, type Group, type Groups } from "../../transform/groups.ts";
+import { carriedOver, findGroups, type Group, type Groups } from "../../transform/groups.ts";
 import { removeChannels } from "../../transform/remove.ts";
 import { sampled } from "../sample.ts";
 import type { Context } from "../technique.ts";
@@ -135,9 +135,10 @@ function quadratic(w: ArrayLike<number>, h: ArrayLike<number>): Float64Array {
 }
 
 /** A copy of the model with the groups at other sizes. */
-export async function narrowed({ model, groups, candidates }: Survey, sizes: Sizes, { context, feeds }: Surroundings): Promise<Model> {
-  const copy = cloneModel(model);
-  const twins = await findGroups(copy, feeds, { threads: context.threads });
+export async function narrowed({ model, groups, candidates }: Survey, sizes: Sizes): Promise<Model> {
+  const copies = new Map<Value, Value>();
+  const copy = cloneModel(model, copies);
+  const twins = carriedOver(groups, copy, copies);
   const keep = new Map<Group, Uint8Array>();
   for (const [g, mask] of keepMost(candidates, sizes)) keep.set(twins.groups[groups.groups.indexOf(g)]!, mask);
   await removeChannels(copy, twins, keep);

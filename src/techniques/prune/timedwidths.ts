@@ -28,7 +28,7 @@ export async function fastEnough(
   const nets = new Map<number, Model>();
   const found = await reach(steps.length, target, guess, async (net, careful) => {
     context.progress({ what: "timing", step: net, of: steps.length });
-    const candidate = nets.get(net) ?? (await narrowed(now, after(steps.slice(0, net)), around));
+    const candidate = nets.get(net) ?? (await narrowed(now, after(steps.slice(0, net))));
     nets.set(net, candidate);
     return (await timed(before, [candidate], feeds, threads, careful ? thorough : glance))[0]!;
   });
@@ -77,7 +77,7 @@ export async function checkSpeed(
   }
   const options = nearby(survey.candidates, sizes);
   const nets: Model[] = [];
-  for (const o of options) nets.push(await narrowed(survey, o.sizes, around));
+  for (const o of options) nets.push(await narrowed(survey, o.sizes));
   const speeds = nets.length ? await timed(before, nets, feeds, p.threads, glance) : [];
   const cost = survey.macs.total(sizes);
   const faster = options
