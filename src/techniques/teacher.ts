@@ -2,11 +2,14 @@
 import { type Dataset, fromArrays } from "../data/dataset.ts";
 import { cloneModel, type Model } from "../ir/graph.ts";
 import { removeDead } from "../ir/walk.ts";
+import { Build } from "../ops/build.ts";
 import { open } from "../runtime/session.ts";
 import { sizeOf } from "../tensor/dtype.ts";
 import { Fault } from "../tensor/fault.ts";
 import { floatsOf, wrap } from "../tensor/tensor.ts";
 import { type Loss, parseLoss } from "../train/loss.ts";
+import { scoresOf } from "../transform/scores.ts";
+import { upgrade } from "../transform/upgrade.ts";
 import type { Context } from "./technique.ts";
 
 /** Most that the teacher's answers may take in memory: beyond it the data should be given in parts. */
@@ -17,14 +20,14 @@ export interface TeacherOptions {
   readonly as: string;
   readonly threads?: number;
   readonly batchSize?: number;
-  /** Of a teacher that ends in a Softmax, what comes out of it. Default: what goes in, which is what kl compares with. */
+  /** Of a teacher that ends in a Softmax or Sigmoid, what comes out of it. Default: what goes in, which is what kl compares with. */
   readonly probabilities?: boolean;
   readonly progress?: (done: number, of: number) => void;
 }
 
 /**
  * The dataset with one more array: the first output (logits, float32 [examples, …]) of `teacher` for each example; what goes into its
- * Softmax, where it ends in one.
+ * Softmax or Sigmoid, where it ends in one.
  * Errors: data that lacks one of the teacher's inputs, or an output whose first axis is not the batch.
  */
 export async function withTeacher(data: Dataset, teacher: Model, options: TeacherOptions): Promise<Dataset> {
@@ -78,15 +81,17 @@ export async function taught(data: Dataset, text: string | null, context: Contex
   return { data: needed ? await withTeacher(data, context.original, options) : data, loss: parseLoss(loss) };
 }
 
-/** The model with what goes into its final Softmax or LogSoftmax as the output. */
+/** The model with what goes into its final Softmax, LogSoftmax or Sigmoid as the output, where it has one. */
 function withLogits(model: Model): Model {
-  const last = model.graph.outputs[0]?.producer;
-  if (last?.domain !== "" || (last.opType !== "Softmax" && last.opType !== "LogSoftmax")) return model;
   const clone = cloneModel(model);
   const { graph } = clone;
-  const logits = graph.outputs[0]!.producer!.inputs[0]!;
+  const scores = () => scoresOf(Build.of(clone, "teacher"), graph.outputs[0]!);
+  if (scores().squash === null) return model;
+  // A Softmax before opset 13 has no axis of its own.
+  upgrade(clone, Math.max(17, clone.opsets.get("") ?? 17));
+  const { value } = scores();
   while (graph.outputs.length) graph.removeOutput(0);
-  graph.addOutput(logits);
+  graph.addOutput(value);
   removeDead(graph);
   return clone;
 }

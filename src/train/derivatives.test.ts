@@ -322,3 +322,18 @@ test("the root of a loss is one of its second derivative: sums, smoothing, tempe
       expectClose(await gaussNewtonDiagonal(model, weights, set, loss, at), [Array.from(want[0]!)], 1e-5);
     }
 });
+
+test("the root of the divergence of sigmoids is one of its second derivative", async () => {
+  const n = net("linear", 1);
+  const x = n.model.graph.input("x", "float32", ["batch", 3]);
+  const model = n.done(n.op("p", "Sigmoid", [n.op("m", "MatMul", [x, n.weight("w", [3, classes], "glorot")])]), ["batch", classes]);
+  const g = random(4, "roots");
+  const set = fromArrays({
+    x: tensor("float32", [5, 3], g.fillNormal(new Float32Array(15))),
+    teacher: tensor("float32", [5, classes], g.fillNormal(new Float32Array(5 * classes))),
+  });
+  for (const loss of [kl(), kl({ temperature: 3 })]) {
+    const want = await secondDerivatives(model, [named(model, "w")], set, loss, { threads: 1 });
+    expectClose(await gaussNewtonDiagonal(model, [named(model, "w")], set, loss, { threads: 1 }), [Array.from(want[0]!)], 1e-5);
+  }
+});

@@ -10,6 +10,7 @@ import { Fault } from "../tensor/fault.ts";
 import { floatsOf, numbersOf, type Tensor, wrap } from "../tensor/tensor.ts";
 import { fold } from "../transform/fold.ts";
 import { grad } from "../transform/grad.ts";
+import { scoresOf } from "../transform/scores.ts";
 import { dropDefault } from "../transform/weights.ts";
 import type { Loss, Pair, Root } from "./loss.ts";
 
@@ -97,6 +98,12 @@ export function attach(model: Model, loss: Loss, sample: Batch): WithLoss {
     arrays.set(v.name, v.name);
   }
   const b = Build.of(model, "loss");
+  const named = (name: string | null) => {
+    const v = name === null ? graph.outputs[0] : find(graph, name);
+    if (!v) throw new Fault("loss", `the model has no output "${name}"; it has ${graph.outputs.map((o) => o.name).join(", ")}`);
+    return v;
+  };
+  const float32 = (v: Value) => (v.type && v.type.dtype !== "float32" ? b.op("Cast", [v], { to: dtypes.float32.code }) : v);
   const { value, pairs, roots } = loss.attach({
     b,
     sample: (name) => sampleOf(name, "loss"),
@@ -108,11 +115,10 @@ export function attach(model: Model, loss: Loss, sample: Batch): WithLoss {
       arrays.set(name, v.name);
       return v;
     },
-    output(name, logits) {
-      let v = name === null ? graph.outputs[0] : find(graph, name);
-      if (!v) throw new Fault("loss", `the model has no output "${name}"; it has ${graph.outputs.map((o) => o.name).join(", ")}`);
-      if (logits && (v.producer?.opType === "Softmax" || v.producer?.opType === "LogSoftmax")) v = v.producer.inputs[0]!;
-      return v.type && v.type.dtype !== "float32" ? b.op("Cast", [v], { to: dtypes.float32.code }) : v;
+    output: (name) => float32(named(name)),
+    scores(name) {
+      const scores = scoresOf(b, named(name));
+      return { ...scores, value: float32(scores.value) };
     },
   });
   while (graph.outputs.length) graph.removeOutput(0);

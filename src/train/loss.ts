@@ -7,12 +7,15 @@ import { type Build, shapeOf } from "../ops/build.ts";
 import { dtypes, isFloat, sizeOf } from "../tensor/dtype.ts";
 import { Fault } from "../tensor/fault.ts";
 import { numbersOf, type Tensor, tensor } from "../tensor/tensor.ts";
+import type { Scores } from "../transform/scores.ts";
 
 /** What a loss is attached to. */
 export interface Site {
   readonly b: Build;
-  /** A float32 output of the model by name; null: its first one. `logits`: what goes into its Softmax, where it ends in one. */
-  output(name: string | null, logits: boolean): Value;
+  /** A float32 output of the model by name; null: its first one. */
+  output(name: string | null): Value;
+  /** What goes into its Softmax or Sigmoid, where it ends in one, else the output itself; float32. */
+  scores(name: string | null): Scores;
   /** The dataset's array of that name as an input of the graph. */
   array(name: string): Value;
   /** That array's tensor for some batch: its dtype and number of axes. */
@@ -49,7 +52,7 @@ export interface Loss {
 }
 
 const output = optional(text("", { doc: "the model's output it works on; null: the first" }));
-const axis = int(-1, { doc: "the axis of the classes" });
+const axis = optional(int(-1, { doc: "the axis of the classes; null: that of the Softmax the output comes from, else the last" }));
 const temperature = number(1, { min: 1e-3, doc: "divides the logits: higher gives softer targets" });
 
 /**
@@ -66,10 +69,12 @@ export const crossEntropy = declare(
     axis,
     output,
   },
-  ({ labels, labelSmoothing, ignore, axis, output }): Loss => ({
+  ({ labels, labelSmoothing, ignore, axis: along, output }): Loss => ({
     name: "crossEntropy",
     attach({ b, ...site }) {
-      const logits = site.output(output, true);
+      const scores = site.scores(output);
+      const logits = scores.squash === "Sigmoid" ? site.output(output) : scores.value;
+      const axis = along ?? scores.axis ?? -1;
       const logs = b.op("LogSoftmax", [logits], { axis });
       const given = site.array(labels);
       const { dtype, shape } = site.sample(labels);
@@ -111,7 +116,7 @@ export const mse = declare(
   ({ target, output }): Loss => ({
     name: "mse",
     attach({ b, ...site }) {
-      const y = site.output(output, false);
+      const y = site.output(output);
       const t = floats(b, site, target);
       const d = b.sub(y, t);
       const root: Root = { output: y, times: (b, v, here) => b.mul(v, b.f32(Math.sqrt(2 / sizeOf(shapeOf(here(y)))))) };
@@ -120,21 +125,41 @@ export const mse = declare(
   }),
 );
 
-/** T²·KL(softmax(teacher/T) ‖ softmax(student/T)), mean over examples (and positions): Hinton et al. 2015; T² keeps the gradients' size. */
+/**
+ * T²·KL(softmax(teacher/T) ‖ softmax(student/T)), mean over examples (and positions): Hinton et al. 2015; T² keeps the gradients' size. For
+ * a model that ends in a Sigmoid, whose outputs are yes or no each, that of sigmoid(teacher/T) and sigmoid(student/T), mean over all outputs.
+ * Errors: an axis of a single class, of which a softmax says nothing.
+ */
 export const kl = declare(
   "kl",
   "divergence of softened logits from a teacher's (Hinton et al. 2015)",
   { temperature, teacher: text("teacher", { doc: "the array of the teacher's logits" }), axis, output },
-  ({ temperature, teacher, axis, output }): Loss => ({
+  ({ temperature, teacher, axis: along, output }): Loss => ({
     name: "kl",
     attach({ b, ...site }) {
-      const student = site.output(output, true);
+      const { value: student, squash, axis: own } = site.scores(output);
+      const axis = along ?? own ?? -1;
       const t = floats(b, site, teacher);
-      const soften = (v: Value) => b.op("LogSoftmax", [temperature === 1 ? v : b.mul(v, b.f32(1 / temperature))], { axis });
+      const pairs = [{ array: teacher, target: t, output: student }];
+      const soft = (v: Value) => (temperature === 1 ? v : b.mul(v, b.f32(1 / temperature)));
+      const scaled = (each: Value) => b.mul(mean(b, each), b.f32(temperature ** 2));
+      if (squash === "Sigmoid") {
+        // p·log(p/q) + (1 − p)·log((1 − p)/(1 − q)) = ζ(s) − ζ(t) − p·(s − t), with ζ(x) = log(1 + eˣ).
+        const [s, w] = [soft(student), soft(t)];
+        const rise = b.sub(b.op("Softplus", [s]), b.op("Softplus", [w]));
+        const each = b.sub(rise, b.mul(b.op("Sigmoid", [w]), b.sub(s, w)));
+        return { value: scaled(each), pairs, roots: [sigmoidRoot(student, temperature)] };
+      }
+      const { shape } = site.sample(teacher);
+      if (shape.at(axis) === 1)
+        throw new Fault(
+          "kl",
+          `compares classes along an axis of several; mse:target=${teacher} would be right for outputs that are none; got "${teacher}" of [${shape}], axis ${axis}`,
+        );
+      const soften = (v: Value) => b.op("LogSoftmax", [soft(v)], { axis });
       const wanted = soften(t);
       const each = b.sum(b.mul(b.op("Exp", [wanted]), b.sub(wanted, soften(student))), [axis]);
-      const pairs = [{ array: teacher, target: t, output: student }];
-      return { value: b.mul(mean(b, each), b.f32(temperature ** 2)), pairs, roots: [softmaxRoot(student, axis, { temperature })] };
+      return { value: scaled(each), pairs, roots: [softmaxRoot(student, axis, { temperature })] };
     },
   }),
 );
@@ -197,6 +222,19 @@ function softmaxRoot(
       const times = b.sub(part, b.mul(p, b.sum(part, [axis], true)));
       if (!weight || !total) return b.mul(times, b.f32(Math.sqrt(shape.at(axis)! / sizeOf(shape))));
       return b.mul(times, b.op("Unsqueeze", [b.op("Sqrt", [b.div(here(weight), here(total))]), b.i64([axis])]));
+    },
+  };
+}
+
+/** With q = sigmoid(z/T), T²·(−p·log q − (1 − p)·log(1 − q)) has the second derivative q·(1 − q) in z; over the number of outputs. */
+function sigmoidRoot(output: Value, temperature: number): Root {
+  return {
+    output,
+    times(b, v, here) {
+      const z = here(output);
+      const q = b.op("Sigmoid", [temperature === 1 ? z : b.mul(z, b.f32(1 / temperature))]);
+      const each = b.op("Sqrt", [b.mul(q, b.sub(b.f32(1), q))]);
+      return b.mul(b.mul(each, v), b.f32(Math.sqrt(1 / sizeOf(shapeOf(z)))));
     },
   };
 }

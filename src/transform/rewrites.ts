@@ -116,7 +116,7 @@ function unsqueeze(b: Build, v: Value, from: number, count: number): Value {
 const alongOneAxis: Rewrite = (node, b) => {
   const axis = takeNumber(node, "axis") ?? 1;
   const x = node.inputs[0]!;
-  const ndim = ndimOf(x);
+  const ndim = ndimOf(x) ?? ndimOf(node.outputs[0]);
   node.attrs.set("axis", { type: "int", value: -1 });
   if (axis === -1 || (ndim !== null && axis === ndim - 1)) return;
   node.setInput(0, b.op("Flatten", [x], { axis }));
