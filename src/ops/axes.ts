@@ -5,8 +5,8 @@ import { type Dim, product, unit } from "./dims.ts";
 
 /** Where an op writes a size down: an attribute, an entry of a list attribute, or entry `at` of an integer input. */
 export type Slot =
-  | { readonly attr: string; readonly at?: number; readonly from?: Dim }
-  /** `otherwise`: the attribute that holds it in older opsets; `lacks`: it may be left out where all are equal, and is written when they no longer are; `from`: what negative numbers count from the end of. */
+  /** `lacks`: it may be left out where all are equal, and is written when they no longer are; `otherwise`: the attribute that holds it in older opsets; `from`: what negative numbers count from the end of. */
+  | { readonly attr: string; readonly at?: number; readonly lacks?: true; readonly from?: Dim }
   | { readonly input: number; readonly at: number; readonly otherwise?: string; readonly lacks?: true; readonly from?: Dim };
 
 /**
@@ -48,6 +48,8 @@ export interface Axes {
   zero(kind: Zero, from?: readonly number[]): void;
   /** The node has the size of `d` written down there. */
   size(slot: Slot, d: Dim): void;
+  /** Where float attribute `attr` is not said (or 0) the node takes `value` for it, by the size of `d`: it is written down if that changes. */
+  keeps(attr: string, value: number, d: Dim): void;
   /** A reason that names the node: `Slice "x" cuts it`. */
   says(what: string): string;
   /** An error that leaves the node alone, as one without a rule. */

@@ -2,9 +2,11 @@
 import type { Node } from "../ir/graph.ts";
 import * as activation from "./activation.ts";
 import * as arithmetic from "./arithmetic.ts";
+import * as attention from "./attention.ts";
 import * as batchnorm from "./batchnorm.ts";
 import * as conv from "./conv.ts";
 import * as einsum from "./einsum.ts";
+import * as fusedattention from "./fusedattention.ts";
 import * as gather from "./gather.ts";
 import * as linear from "./linear.ts";
 import * as logic from "./logic.ts";
@@ -29,6 +31,7 @@ const families: Readonly<Record<string, readonly Readonly<Record<string, Op>>[]>
   "": [
     activation,
     arithmetic,
+    attention,
     batchnorm,
     conv,
     einsum,
@@ -48,7 +51,7 @@ const families: Readonly<Record<string, readonly Readonly<Record<string, Op>>[]>
     shape,
     softmax,
   ],
-  "com.microsoft": [microsoft],
+  "com.microsoft": [microsoft, fusedattention],
   pith: [pith],
 };
 

@@ -15,6 +15,7 @@ export interface Said {
   readonly averages: { readonly dim: Dim; readonly keep: Average }[];
   readonly inexact: { readonly dim: Dim; readonly why: string }[];
   readonly sizes: { readonly slot: Slot; readonly dim: Dim }[];
+  readonly keeps: { readonly attr: string; readonly value: number; readonly dim: Dim }[];
 }
 
 export interface Dimensions {
@@ -64,7 +65,7 @@ export function dimensions(
       leave(`no rule for ${name}`);
       continue;
     }
-    const words: Said = { node, zero: { kind: "none", from: [] }, sums: [], averages: [], inexact: [], sizes: [] };
+    const words: Said = { node, zero: { kind: "none", from: [] }, sums: [], averages: [], inexact: [], sizes: [], keeps: [] };
     try {
       const asked = new Set<number>();
       rule(axesOf(node, name, opset, of, derived, words, asked));
@@ -127,6 +128,7 @@ function axesOf(
       words.zero = { kind, from: from.filter((i) => node.inputs[i]) };
     },
     size: (slot, dim) => words.sizes.push({ slot, dim }),
+    keeps: (attr, value, dim) => words.keeps.push({ attr, value, dim }),
     says: (what) => `${name} ${what}`,
     refuse,
   };

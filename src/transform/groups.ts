@@ -244,6 +244,7 @@ function rolesOf(model: Model, of: Dimensions["of"]): Map<Value, Member["role"][
       const axis = axisOf(node.int("axis") ?? 0, x.data.shape.length);
       set(x, (i) => i !== axis);
     }
+    if (node.opType === "Attention" && node.domain === "com.microsoft" && w?.data) set(w, (axis) => axis === 1);
     if (/^(LSTM|GRU|RNN)$/.test(node.opType)) for (const v of [w, r]) if (v?.data) set(v, (axis) => axis === 1);
   }
   return roles;

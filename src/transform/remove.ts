@@ -63,6 +63,8 @@ export async function removeChannels(
   for (const s of dimensions.said) {
     if (s.averages.length) keepAverage(model, s.node, s.averages, after);
     writeAttributes(model, s.node, s.sizes, after);
+    for (const { attr, value, dim } of s.keeps)
+      if (after(dim) !== dim.size && !s.node.float(attr)) s.node.attrs.set(attr, { type: "float", value });
   }
   const operands = dimensions.said.flatMap((s) => operandsOf(s.node, s.sizes));
   for (const o of operands) if (o.value.data) writeConstant(model, o, after);
@@ -155,14 +157,17 @@ function writeAttributes(model: Model, node: Node, sizes: Sizes, after: (d: Dim)
     }
   }
   // Sizes that were all equal, and unsaid.
-  const lacking = sizes.filter(({ slot }) => "input" in slot && slot.lacks && !node.inputs[slot.input] && !node.attrs.has(slot.otherwise!));
+  const lacking = sizes.filter(
+    ({ slot }) =>
+      slot.lacks && ("attr" in slot ? !node.attrs.has(slot.attr) : !node.inputs[slot.input] && !node.attrs.has(slot.otherwise!)),
+  );
   const now = lacking.map(({ dim }) => after(dim));
   if (now.every((n) => n === now[0])) return;
   const { slot } = lacking[0]!;
-  if (!("input" in slot)) return;
-  node.attrs.delete("num_outputs");
-  if ((model.opsets.get("") ?? 1) < 13) node.attrs.set(slot.otherwise!, { type: "ints", value: now });
-  else node.setInput(slot.input, model.graph.initializer(`${labelOf(node)}/${slot.otherwise}`, tensor("int64", [now.length], now)));
+  const attr = "attr" in slot ? slot.attr : slot.otherwise!;
+  if ("input" in slot) node.attrs.delete("num_outputs");
+  if ("attr" in slot || (model.opsets.get("") ?? 1) < 13) node.attrs.set(attr, { type: "ints", value: now });
+  else node.setInput(slot.input, model.graph.initializer(`${labelOf(node)}/${attr}`, tensor("int64", [now.length], now)));
 }
 
 /**

@@ -73,3 +73,10 @@ export async function removed(model: Model, feeds: Batch, seed: number, which: (
   check(zeroed);
   return { found, keep, before, after: zeroed, difference: await difference(before, zeroed, feeds) };
 }
+
+/** "name size: other members", vectors without their only axis. */
+export const say = (g: Group) => {
+  const names = g.members.map(({ value, axis }) => (value.data!.shape.length === 1 ? value.name : `${value.name}[${axis}]`));
+  const own = g.name.replace(/\.\d+$/, "");
+  return `${g.name} ${g.size}: ${names.filter((n) => n !== own).join(" ")}`;
+};

@@ -19,8 +19,8 @@ export interface Pieces extends Net {
   readonly ends: (x: Value) => Model;
 }
 
-export function pieces(seed = 0): Pieces {
-  const n = net("scenario", seed, 17);
+export function pieces(seed = 0, opset = 17): Pieces {
+  const n = net("scenario", seed, opset);
   const { graph } = n.model;
   let count = 0;
   const next: Pieces["next"] = (opType, inputs, attrs) => n.op(`${opType.toLowerCase()}${count++}`, opType, inputs, attrs);

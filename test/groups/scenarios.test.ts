@@ -1,19 +1,11 @@
 /** The ways in which channels are coupled (after Torch-Pruning's list), as small nets: which groups they make, and the law of removal on each. */
 import { expect, test } from "vitest";
 import { sampleFeeds } from "../../src/runtime/shapes.ts";
-import type { Group } from "../../src/transform/groups.ts";
-import { removed } from "./law.ts";
+import { removed, say } from "./law.ts";
 import { scenarios } from "./nets.ts";
 
 /** Float32 sums of some ten terms in another order. */
 const rounding = 2e-6;
-
-/** "name size: other members", vectors without their only axis. */
-const say = (g: Group) => {
-  const names = g.members.map(({ value, axis }) => (value.data!.shape.length === 1 ? value.name : `${value.name}[${axis}]`));
-  const own = g.name.replace(/\.\d+$/, "");
-  return `${g.name} ${g.size}: ${names.filter((n) => n !== own).join(" ")}`;
-};
 
 test.for(Object.keys(scenarios))("%s", async (name) => {
   const { model: make, free } = scenarios[name]!;
