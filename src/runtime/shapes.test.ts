@@ -105,3 +105,19 @@ test("what is wrong with a shape is said in one line", async () => {
   model.graph.input("r", "float32", null);
   expect(() => sampleFeeds(model)).toThrow('input "r": its rank is unknown; give a shape, e.g. --shape r=1x3x224x224');
 });
+
+test("of a decoder with a cache: a length that is the sum of two others, and a mask that lets all be seen", () => {
+  const model = newModel("decoder");
+  const past = "past_sequence_length";
+  model.graph.input("input_ids", "int64", ["batch_size", "sequence_length"]);
+  model.graph.input("attention_mask", "int64", ["batch_size", `${past} + sequence_length`]);
+  model.graph.input("encoder_mask", "bool", ["batch_size", "total_sequence_length"]);
+  model.graph.input("past", "float32", ["batch_size", 2, past, 4]);
+  const shape = { input_ids: [1, 3], past: [1, 2, 4, 4] };
+  const feeds = sampleFeeds(model, { shape });
+  for (const mask of [feeds.attention_mask!, feeds.encoder_mask!]) {
+    expect(mask.shape).toEqual([1, 7]);
+    expect(Array.from(numbersOf(mask))).toEqual([1, 1, 1, 1, 1, 1, 1]);
+  }
+  expect(sampleFeeds(model).attention_mask!.shape).toEqual([1, 2]);
+});

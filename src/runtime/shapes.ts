@@ -173,7 +173,7 @@ export interface SampleOptions {
 
 /**
  * Random feeds a model plausibly takes: floats from the standard normal distribution, integers 0 or 1 (valid as ids, masks and
- * segments alike; a single one that the model compares with a constant is that constant), bytes 0 … 255, strings "a"; open dimensions are 1 unless `shape` or `batch` says otherwise.
+ * segments alike; a single one that the model compares with a constant is that constant; 1 where the name says mask), bytes 0 … 255, strings "a"; open dimensions are 1 unless `shape` or `batch` says otherwise.
  * Errors: a shape for no input, or one that contradicts the model; an input of unknown rank without a shape; an input that is no tensor.
  */
 export function sampleFeeds(model: Model, options: SampleOptions = {}): Record<string, Tensor> {
@@ -204,11 +204,25 @@ export function sampleFeeds(model: Model, options: SampleOptions = {}): Record<s
   for (const v of inputs) {
     if (!v.type) throw new Fault(`input "${v.name}"`, "is not a tensor; only tensors can be made up");
     const shape =
-      given[v.name] ?? v.type.shape?.map((d, i) => (typeof d === "number" ? d : (symbols.get(d ?? "") ?? (i === 0 ? batch : 1))));
+      given[v.name] ?? v.type.shape?.map((d, i) => (typeof d === "number" ? d : (measured(d, symbols) ?? (i === 0 ? batch : 1))));
     if (!shape) throw new Fault(`input "${v.name}"`, `its rank is unknown; give a shape, e.g. --shape ${v.name}=${example(v)}`);
-    feeds[v.name] = expected(v, shape) ?? sample(v.type.dtype, shape, random(options.seed ?? 0, v.name));
+    const known = expected(v, shape) ?? (isMask(v) ? tensor(v.type.dtype, shape, new Array<number>(sizeOf(shape)).fill(1)) : null);
+    feeds[v.name] = known ?? sample(v.type.dtype, shape, random(options.seed ?? 0, v.name));
   }
   return feeds;
+}
+
+/** A mask says with integers what counts: everything, here. */
+const isMask = (v: Value) => /mask/i.test(v.name) && /^(u?int|bool)/.test(v.type!.dtype);
+
+/** The size a symbol has: known, or the sum of others ("past_sequence_length + sequence_length", as exporters of decoders write it); null: open. */
+function measured(symbol: string | null, symbols: ReadonlyMap<string, number>): number | null {
+  if (symbol === null) return null;
+  const known = symbols.get(symbol);
+  if (known !== undefined) return known;
+  const sum = symbol === "total_sequence_length" ? "past_sequence_length + sequence_length" : symbol;
+  const parts = sum.split("+").map((p) => p.trim());
+  return parts.length > 1 ? parts.reduce((n, p) => n + (/^\d+$/.test(p) ? Number(p) : (symbols.get(p) ?? 1)), 0) : null;
 }
 
 /** A single integer that the model compares with a constant (a sampling rate, a mode): that constant. */

@@ -57,7 +57,7 @@ function decoder(): Model {
   const { graph } = p.model;
   const [hidden, kv, each, width, inner] = [6, 2, 2, 16, 10];
   const ids = graph.input("ids", "int64", ["batch", "time"]);
-  const mask = graph.input("mask", "int64", ["batch", "total"]);
+  const mask = graph.input("mask", "int64", ["batch", "past + time"]);
   const cast = (v: Value) => p.next("Cast", [v], { to: 6 });
   const seqlens = cast(p.next("Sub", [p.next("ReduceSum", [mask, p.ints(1)], { keepdims: 0 }), p.ints(1)]));
   const at = graph.initializer("at", tensor("int64", [], [1]));
@@ -127,7 +127,7 @@ export const fused: Readonly<Record<string, Fused>> = {
   },
   "a decoder with a cache": {
     model: decoder,
-    shape: { ids: [1, 3], mask: [1, 5], "past.0.key": [1, 2, 2, 16] },
+    shape: { ids: [1, 3], "past.0.key": [1, 2, 2, 16] },
     free: [
       "embed.w[1] 6: norm.w 0.q.w[0] 0.k.w[0] 0.v.w[0] 0.o.w[1] 0.norm1.w 0.gate.w[0] 0.up.w[0] 0.down.w[1] 0.norm2.w 1.q.w[0] 1.k.w[0] 1.v.w[0] 1.o.w[1] 1.norm1.w 1.gate.w[0] 1.up.w[0] 1.down.w[1] 1.norm2.w head.w[0]",
       "0.q.w[1].1 2: 0.o.w[0]",
