@@ -110,10 +110,11 @@ function grouped(args: VjpArgs, groups: number): (Value | null)[] {
   return [needs[0] ? back() : null, needs[1] ? down(b.mul(dy, b.reshape(xhat, byChannel))) : null, needs[2] ? down(dy) : null];
 }
 
-/** By channel. */
+/** By channel; statistics go over the rest, which may hold channels too (a group normalization spelled out). */
 const byChannel: AxesRule = (t) => {
   const x = t.input(0);
   same(t, x, t.output(0));
+  for (const d of x.slice(2)) t.inexact(d, "centres over it");
   for (const i of [1, 2]) t.unify(t.input(i)[0]!, x[1]!);
   t.zero("biased", [1, 1, 2]);
 };

@@ -211,9 +211,11 @@ const cuts: AxesRule = (t) => {
   });
   t.zero("all", [0]);
   const [starts, steps] = [t.has(1) ? t.ints(1) : t.node.ints("starts"), bounds(t, 4, "steps")];
+  // Where the end moves with the inputs' sizes, what is behind it now may be taken another time.
+  const known = starts && (!t.has(2) || t.ints(2));
   axes.forEach((axis, k) => {
     const [d, e] = [x[at(axis, x.length)]!, y[at(axis, x.length)]!];
-    if (!starts) {
+    if (!known) {
       for (const f of [d, e]) t.freeze(f, t.says("cuts it where is computed at run time"));
       return;
     }

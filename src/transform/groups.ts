@@ -5,7 +5,7 @@
 import type { Batch } from "../data/dataset.ts";
 import type { Model, Node, Value } from "../ir/graph.ts";
 import { sorted } from "../ir/walk.ts";
-import { atoms, coordinates, type Dim, freeze, sizeWith, unit } from "../ops/dims.ts";
+import { atoms, coordinates, type Dim, freeze, resolve, sizeWith, unit } from "../ops/dims.ts";
 import { opOf } from "../ops/index.ts";
 import { axisOf } from "../ops/rule.ts";
 import type { SessionOptions } from "../runtime/session.ts";
@@ -189,14 +189,17 @@ function resized(model: Model, feeds: Batch, grow: (n: number) => number, which:
   return any ? out : null;
 }
 
+/** Freezes what has another size in the other run; of a product or sum only the parts that vary, where they account for it. */
 function freezeVarying(model: Model, { of }: Dimensions, first: Sample, second: Sample): void {
-  for (const n of model.graph.nodes)
-    for (const v of n.outputs) {
-      const [a, b] = [v && first.typeOf(v)?.shape, v && second.typeOf(v)?.shape];
-      of(v!)?.forEach((d, i) => {
-        if (a && b && a[i] !== b[i]) freeze(d, "its size varies with the inputs'");
-      });
-    }
+  const varying: [Dim, number][] = [];
+  for (const v of [...model.graph.inputs, ...[...model.graph.nodes].flatMap((n) => n.outputs)]) {
+    const [a, b] = [v && first.typeOf(v)?.shape, v && second.typeOf(v)?.shape];
+    if (a && b) of(v!)?.forEach((d, i) => void (a[i] !== b[i] && varying.push([resolve(d), b[i]!])));
+  }
+  const sizes = new Map(varying.filter(([d]) => !d.form));
+  const why = "its size varies with the inputs'";
+  for (const d of sizes.keys()) freeze(d, why);
+  for (const [d, size] of varying) if (sizeWith(d, (a) => sizes.get(a) ?? a.size) !== size) freeze(d, why);
 }
 
 /** Atoms of initializers, in the order in which nodes read them. */

@@ -74,8 +74,8 @@ export async function removeChannels(
   };
   const computed = await derive(model, typeAfter, options);
   for (const o of operands) {
-    const t = computed.get(o.value);
-    if (t) correct(model, o, t, after);
+    const [was, t] = [derived.get(o.value), computed.get(o.value)];
+    if (was && t) correct(model, o, was, t, after);
   }
   restoreScales(model, derived, computed);
   await verify(model, groups, shapeAfter, options);
@@ -211,23 +211,29 @@ function writeConstant(model: Model, { node, input, value, sizes }: Operand, aft
   else node.setInput(input, model.graph.initializer(`${value.name}/kept`, t));
 }
 
-/** An operand that is computed: entries that come out as before the removal are scaled, so that they still follow what varies. */
-function correct(model: Model, { node, input, value, sizes }: Operand, now: Tensor, after: (d: Dim) => number): void {
-  const entries = integersOf(now);
+/** An operand that is computed: entries that come out wrong are scaled, so that they still follow what varies; where they come out as 0, added to. */
+function correct(model: Model, { node, input, value, sizes }: Operand, was: Tensor, now: Tensor, after: (d: Dim) => number): void {
+  const [before, entries] = [integersOf(was), integersOf(now)];
   const times = entries.map(() => 1);
   const over = entries.map(() => 1);
+  const plus = entries.map(() => 0);
   for (const s of sizes) {
     const at = s.slot.at ?? 0;
-    const next = wanted(entries[at]!, s, after);
-    if (next === entries[at]) continue;
-    times[at] = next;
-    over[at] = entries[at]!;
+    const got = entries[at]!;
+    const next = s.slot.from || before[at] !== s.dim.size ? wanted(got, s, after) : after(s.dim);
+    if (next === got) continue;
+    if (got === 0) plus[at] = next;
+    else [times[at], over[at]] = [next, got];
   }
-  if (times.every((n, i) => n === over[i])) return;
-  const list = (what: string, xs: number[]) => model.graph.initializer(`${value.name}/${what}`, tensor(now.dtype, now.shape, xs));
   const name = `${labelOf(node)}/kept`;
-  const scaled = model.graph.append("Mul", [value, list("times", times)], { name });
-  node.setInput(input, model.graph.append("Div", [scaled.outputs[0]!, list("over", over)], { name }).outputs[0]!);
+  const edit = (op: string, what: string, xs: readonly number[], neutral: (n: number, i: number) => boolean) => {
+    if (xs.every(neutral)) return;
+    const list = model.graph.initializer(`${value.name}/${what}`, tensor(now.dtype, now.shape, xs));
+    node.setInput(input, model.graph.append(op, [node.inputs[input]!, list], { name }).outputs[0]!);
+  };
+  edit("Mul", "times", times, (n) => n === 1);
+  edit("Div", "over", over, (n) => n === 1);
+  edit("Add", "plus", plus, (n) => n === 0);
 }
 
 /** Numbers computed from sizes keep the values they had. */
