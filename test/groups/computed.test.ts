@@ -42,7 +42,13 @@ test("a head's width computed from the width of the stream", async () => {
 test("a width whose half comes out as 0, and one that comes out larger than before", async () => {
   const p = pieces();
   const x = p.linear("in", p.tokens(4), [4, 2]);
-  const apart = joined(p, size(p, x, 0), size(p, x, 1), p.next("Div", [size(p, x, 2), p.ints(1)]), p.next("Div", [p.ints(6), size(p, x, 2)]));
+  const apart = joined(
+    p,
+    size(p, x, 0),
+    size(p, x, 1),
+    p.next("Div", [size(p, x, 2), p.ints(1)]),
+    p.next("Div", [p.ints(6), size(p, x, 2)]),
+  );
   const y = p.next("ReduceMax", [p.next("Reshape", [p.linear("q", x, [2, 6]), apart])], { axes: [2], keepdims: 0 });
   const half = p.next("Div", [size(p, x, 2), p.ints(2)]);
   const z = p.next("Reshape", [p.linear("r", x, [2, 3]), joined(p, size(p, x, 0), size(p, x, 1), half, p.ints(3))]);
