@@ -2,15 +2,13 @@
 import type { Batch, Dataset } from "../data/dataset.ts";
 import type { Model, Node, Value } from "../ir/graph.ts";
 import { find, removeDead } from "../ir/walk.ts";
-import { Build, shapeOf } from "../ops/build.ts";
+import { Build } from "../ops/build.ts";
 import { observeShapes } from "../runtime/shapes.ts";
-import { sizeOf } from "../tensor/dtype.ts";
-import { random } from "../tensor/random.ts";
-import { wrap } from "../tensor/tensor.ts";
 import { grad } from "../transform/grad.ts";
+import { alongRoots, type Direction, direction, signs, units, unitsOf } from "./directions.ts";
 import type { Loss } from "./loss.ts";
 import type { LossSite } from "./losssite.ts";
-import { absolute, overConnections, overExamples, type Place, type Power, placesOf, square } from "./places.ts";
+import { absolute, added, linearPlaces, outputsOf, overConnections, perConnection, perExample, present, square } from "./places.ts";
 import { type Plan, type TotalOptions, totals } from "./totals.ts";
 
 /** One array for each weight, in its stored layout. */
@@ -29,7 +27,14 @@ export function gradients(
 ): ByWeight {
   const { of, ...rest } = options;
   const plan = (site: LossSite): Plan => {
-    if (of !== "mean") return { model: site.model, values: perExample(site, site.loss, of === "squared" ? square : absolute) };
+    if (of !== "mean") {
+      const f = of === "squared" ? square : absolute;
+      const values = perExample(site, site.loss, f);
+      const b = Build.of(site.model, "derivatives");
+      // The loss of an example is that many times its share of the mean.
+      const by = f.number(site.size) / site.size;
+      return { model: site.model, values: values.map((v) => (v && v !== "alone" && by !== 1 ? b.mul(v, b.f32(by)) : v)) };
+    }
     const found = grad(site.model, site.loss, present(site));
     return { model: site.model, values: site.weights.map((w) => (w && found.get(w)) ?? null) };
   };
@@ -66,20 +71,11 @@ export function gaussNewtonDiagonal(
   options: CurvatureOptions = {},
 ): ByWeight {
   const plan = (site: LossSite): Plan => {
-    const b = Build.of(site.model, "curvature");
-    const outputs = site.roots.map((r) => site.here(r.output));
-    const directions = outputs.map((y, i): Direction => ({ input: input(site.model, `probe${i}`, y), rows: site.size }));
-    const seeds = new Map<Value, Value>();
-    site.roots.forEach((r, i) => {
-      const s = r.times(b, directions[i]!.input, site.here);
-      const have = seeds.get(outputs[i]!);
-      seeds.set(outputs[i]!, have ? b.add(have, s) : s);
-    });
+    const { directions, cotangents } = alongRoots(site);
     const probes = probesOf(options, directions, fewOutputs);
-    const runs = (batch: number) => steps(directions, probes, options.seed ?? 0, `${site.size}/${batch}`);
-    if (probes === null && !outputs.every(site.byExample)) return { model: site.model, values: site.weights.map((w) => w && "alone") };
-    const values = options.sharing === "connections" ? perConnection(site, seeds) : perExample(site, seeds, square);
-    return { model: site.model, values, runs };
+    if (probes === null && ![...cotangents.keys()].every(site.byExample)) return alone(site);
+    const values = options.sharing === "connections" ? perConnection(site, cotangents) : perExample(site, cotangents, square);
+    return { model: site.model, values, runs: along(directions, probes, options.seed, site) };
   };
   return totals(model, weights, data, loss, plan, options);
 }
@@ -99,19 +95,17 @@ export function secondDerivatives(
 ): ByWeight {
   const { sharing = "weight", seed = 0, threads } = options;
   const plan = async (site: LossSite): Promise<Plan> => {
-    const places = site.weights.map((w) => (w && sharing === "connections" ? placesOf(w, site.grows) : null));
-    const units = [...new Set(places.flatMap((p) => p ?? []).map((p) => p.node.outputs[0]!))];
+    const places = site.weights.map((w) => (w && sharing === "connections" ? linearPlaces(w, site) : null));
+    const layers = outputsOf(places);
     const whole = site.weights.filter((w, i): w is Value => w !== null && places[i] === null);
-    const first = grad(site.model, site.loss, [...units, ...whole]);
+    const first = grad(site.model, site.loss, [...layers, ...whole]);
     const b = Build.of(site.model, "curvature");
     const directions = new Map(
-      [...first.keys()].map((u, i): [string, Direction] => [
-        u.name,
-        { input: input(site.model, `probe${i}`, u), rows: units.includes(u) ? site.size : 1 },
-      ]),
+      [...first.keys()].map((u, i) => [u.name, direction(site.model, i, u, layers.includes(u) ? site.size : 1)] as const),
     );
     const probes = probesOf(options, [...directions.values()], fewUnits);
-    if (probes === null && !units.every(site.byExample)) return { model: site.model, values: site.weights.map((w) => w && "alone") };
+    if (probes === null && !layers.every(site.byExample)) return alone(site);
+    const runs = along([...directions.values()], probes, seed, site);
     const slopes = [...first].map(([u, g]) => b.op("ReduceSum", [b.mul(g, directions.get(u.name)!.input)], { keepdims: 0 }));
     if (slopes.length === 0) return { model: site.model, values: site.weights.map(() => null) };
     const slope = slopes.reduce((a, s) => b.add(a, s));
@@ -119,7 +113,7 @@ export function secondDerivatives(
     while (graph.outputs.length) graph.removeOutput(0);
     graph.addOutput(slope);
     removeDead(graph);
-    const [some] = steps([...directions.values()], 1, seed, "sample");
+    const [some] = signs([...directions.values()], 1, seed, "sample");
     const known = await observeShapes(site.model, { ...site.sample, ...some }, { threads });
     const here = (v: Value) => find(known.graph, v.name)!;
     const second = grad(known, here(slope), [...first.keys()].map(here));
@@ -142,101 +136,17 @@ export function secondDerivatives(
         }),
       );
     });
-    return { model: known, values, runs: (batch) => steps([...directions.values()], probes, seed, `${site.size}/${batch}`) };
+    return { model: known, values, runs };
   };
   return totals(model, weights, data, loss, plan, options);
 }
 
-const present = (site: LossSite) => site.weights.filter((w): w is Value => w !== null);
+const alone = (site: LossSite): Plan => ({ model: site.model, values: site.weights.map((w) => w && "alone") });
 
-const added = (b: Build, terms: readonly (Value | null)[]): Value | null => terms.reduce((a, t) => (a && t ? b.add(a, t) : (a ?? t)), null);
+const probesOf = ({ probes }: CurvatureOptions, directions: readonly Direction[], most: number): number | null =>
+  probes !== undefined ? probes : unitsOf(directions) <= most ? null : fewProbes;
 
-const input = (model: Model, name: string, like: Value): Value => model.graph.input(`curvature/${name}`, "float32", shapeOf(like));
-
-/** Σ over the examples of f(∂target/∂w of that example), over the batch's size: of the loss of each example, which is that many times its share of the mean. */
-function perExample(site: LossSite, target: Value | ReadonlyMap<Value, Value>, f: Power): Plan["values"] {
-  const b = Build.of(site.model, "derivatives");
-  if (site.size === 1) {
-    const found = grad(site.model, target, present(site));
-    return site.weights.map((w) => {
-      const g = w && found.get(w);
-      return g ? f.of(b, g) : null;
-    });
-  }
-  const single = site.weights.map((w) => {
-    const places = w && placesOf(w, site.grows);
-    return places?.length === 1 ? places[0]! : null;
-  });
-  const found = grad(
-    site.model,
-    target,
-    single.flatMap((p) => (p ? [p.node.outputs[0]!] : [])),
-  );
-  // The loss of an example is that many times its share of the mean; a root's columns already have the square root of the share.
-  const by = target === site.loss ? f.number(site.size) / site.size : 1;
-  return site.weights.map((w, i) => {
-    if (!w) return null;
-    const place = single[i];
-    if (!place) return "alone";
-    const g = found.get(place.node.outputs[0]!);
-    if (!g) return null;
-    const sum = overExamples(b, place, g, f, site.byExample);
-    return sum ? (by === 1 ? sum : b.mul(sum, b.f32(by))) : "alone";
-  });
-}
-
-/** Σ over all uses of (∂target/∂w of that use)². */
-function perConnection(site: LossSite, target: ReadonlyMap<Value, Value>): Plan["values"] {
-  const b = Build.of(site.model, "derivatives");
-  const places = site.weights.map((w) => w && placesOf(w, site.grows));
-  const outputs = new Set(places.flatMap((p) => p ?? []).map((p) => p.node.outputs[0]!));
-  const whole = site.size > 1 ? [] : site.weights.filter((w, i): w is Value => w !== null && places[i] === null);
-  const found = grad(site.model, target, [...outputs, ...whole]);
-  const over = (p: Place) => {
-    const g = found.get(p.node.outputs[0]!);
-    return g ? overConnections(b, p, square.of(b, g), square) : null;
-  };
-  return site.weights.map((w, i) => {
-    if (!w) return null;
-    const at = places[i];
-    if (at) return added(b, at.map(over));
-    if (site.size > 1) return "alone";
-    const g = found.get(w);
-    return g ? square.of(b, g) : null;
-  });
-}
-
-/** An input that takes directions; those of each of its `rows` along the first axis are of their own (examples). */
-interface Direction {
-  readonly input: Value;
-  readonly rows: number;
-}
-
-function probesOf({ probes }: CurvatureOptions, directions: readonly Direction[], most: number): number | null {
-  const each = directions.reduce((n, d) => n + sizeOf(shapeOf(d.input)) / d.rows, 0);
-  return probes !== undefined ? probes : each <= most ? null : fewProbes;
-}
-
-/** One direction after the other: each unit vector, the same in all rows; or so many of random signs, scaled so that their squares add up to 1. */
-function* steps(directions: readonly Direction[], probes: number | null, seed: number, stream: string): Generator<Batch> {
-  const values = directions.map((d) => new Float32Array(sizeOf(shapeOf(d.input))));
-  const batch: Batch = Object.fromEntries(directions.map((d, i) => [d.input.name, wrap("float32", shapeOf(d.input), values[i]!)]));
-  if (probes === null) {
-    for (const [i, { rows }] of directions.entries()) {
-      const v = values[i]!;
-      const item = v.length / rows;
-      for (let j = 0; j < item; j++) {
-        for (let r = 0; r < rows; r++) v[r * item + j] = 1;
-        yield batch;
-        for (let r = 0; r < rows; r++) v[r * item + j] = 0;
-      }
-    }
-    return;
-  }
-  const r = random(seed, `directions/${stream}`);
-  const length = 1 / Math.sqrt(probes);
-  for (let k = 0; k < probes; k++) {
-    for (const v of values) for (let i = 0; i < v.length; i++) v[i] = r.below(2) ? length : -length;
-    yield batch;
-  }
-}
+const along =
+  (directions: readonly Direction[], probes: number | null, seed: number | undefined, site: LossSite) =>
+  (batch: number): Iterable<Batch> =>
+    probes === null ? units(directions) : signs(directions, probes, seed ?? 0, `${site.size}/${batch}`);

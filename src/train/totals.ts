@@ -11,6 +11,7 @@ import { Fault } from "../tensor/fault.ts";
 import { floatsOf } from "../tensor/tensor.ts";
 import type { Loss } from "./loss.ts";
 import { type LossSite, lossSite } from "./losssite.ts";
+import type { ByPlace } from "./places.ts";
 
 export interface TotalOptions {
   /** Most examples that are looked at, drawn by the seed where there are more; default: all. */
@@ -26,8 +27,8 @@ export interface TotalOptions {
 /** What is to be computed at a site. */
 export interface Plan {
   readonly model: Model;
-  /** By weight, what one run gives, of the weight's shape; null: nothing comes to it; "alone": of one example at a time it could. */
-  readonly values: readonly (Value | null | "alone")[];
+  /** By weight, what one run gives, of the weight's shape. */
+  readonly values: ByPlace;
   /** What the plan's own inputs are fed with, run after run over the same batch, whose results are added; default: one run. */
   readonly runs?: (batch: number) => Iterable<Batch>;
 }
@@ -70,16 +71,11 @@ export async function totals(
     if (alone.length) passes.push({ which: alone, size: 1, from, to });
     const found = values.flatMap((v, k) => (v && v !== "alone" ? [{ v, into: sums[which[k]!]! }] : []));
     if (found.length === 0) continue;
-    const { graph } = planned;
-    const b = Build.of(planned, "totals");
-    while (graph.outputs.length) graph.removeOutput(0);
-    const outputs = found.map(({ v, into }) => {
-      // An output of its own for each: none may be an input, nor stand for two weights.
-      const out = b.op("Identity", [v]);
-      graph.addOutput(out);
-      return { name: out.name, into };
-    });
-    removeDead(graph);
+    const names = fetchOnly(
+      planned,
+      found.map((f) => f.v),
+    );
+    const outputs = found.map(({ into }, i) => ({ name: names[i]!, into }));
     const session = await open(planned, { training: true, threads });
     try {
       for (let at = from, batch = 0; at < to; at += size, batch++) {
@@ -98,4 +94,18 @@ export async function totals(
     }
   }
   return sums.map((s) => Float32Array.from(s));
+}
+
+/** Makes these the model's only outputs, each by a name of its own: none may be an input, nor stand twice. */
+export function fetchOnly(model: Model, values: readonly Value[]): string[] {
+  const { graph } = model;
+  const b = Build.of(model, "totals");
+  while (graph.outputs.length) graph.removeOutput(0);
+  const names = values.map((v) => {
+    const out = b.op("Identity", [v]);
+    graph.addOutput(out);
+    return out.name;
+  });
+  removeDead(graph);
+  return names;
 }
