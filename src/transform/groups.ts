@@ -4,7 +4,7 @@
  */
 import type { Batch } from "../data/dataset.ts";
 import type { Model, Node, Value } from "../ir/graph.ts";
-import { sorted } from "../ir/walk.ts";
+import { allNodes, sorted } from "../ir/walk.ts";
 import { atoms, coordinates, type Dim, freeze, resolve, sizeWith, unit } from "../ops/dims.ts";
 import { opOf } from "../ops/index.ts";
 import { axisOf } from "../ops/rule.ts";
@@ -16,7 +16,7 @@ import { type Tensor, valuesOf } from "../tensor/tensor.ts";
 import { derive, type Seen } from "./derived.ts";
 import { type Dimensions, dimensions } from "./dimensions.ts";
 import { liftConstants } from "./fold.ts";
-import { weightsOf } from "./weights.ts";
+import { storedBehind } from "./weights.ts";
 import { inexactAtoms } from "./zeros.ts";
 
 /** An axis of an initializer that (a part of) a group lies on. */
@@ -66,12 +66,13 @@ export interface Sample {
 }
 
 /**
- * The groups of the top graph (what lies in subgraphs is left alone). Weights in Constant nodes are lifted into initializers first; the model is
- * not changed otherwise.
+ * The groups of the top graph (what lies in subgraphs is left alone). Weights in Constant nodes are lifted into initializers first, and zero points
+ * that layers share are parted; the model is not changed otherwise.
  * @param feeds one sample; where the model leaves sizes open it runs a second time with others, to tell what varies with them
  */
 export async function findGroups(model: Model, feeds: Batch, options: Pick<SessionOptions, "threads"> = {}): Promise<Groups> {
   liftConstants(model);
+  partZeroPoints(model);
   const first = await sampled(model, feeds, options);
   const second = await varied(model, feeds, options);
   const samples = second ? [first, second] : [first];
@@ -130,6 +131,15 @@ export function carriedOver({ inferred }: Groups, clone: Model, copies: Readonly
     derived: new Map([...derived].map(([v, t]) => [copyOf(v), t])),
     samples: samples.map(({ feeds, typeOf }) => ({ feeds, typeOf: through(typeOf) })),
   });
+}
+
+/** Gives each QuantizeLinear and DequantizeLinear by channels zero points of its own: that many are all 0 couples no channels. */
+function partZeroPoints(model: Model): void {
+  for (const node of allNodes(model.graph)) {
+    const zero = node.inputs[2];
+    if (!/^(Q|Deq)uantizeLinear$/.test(node.opType) || !zero?.data || zero.data.shape.length === 0 || zero.uses.size < 2) continue;
+    node.setInput(2, zero.graph.initializer(zero.name, zero.data));
+  }
 }
 
 /** Element types of lists of sizes, axes and ids: not of channels. */
@@ -233,14 +243,16 @@ function rolesOf(model: Model, of: Dimensions["of"]): Map<Value, Member["role"][
         value.data!.shape.map((_, axis) => (isOut(axis) ? "out" : "in")),
       );
   };
-  for (const { value, uses } of weightsOf(model))
-    for (const { node, input, through } of uses) {
-      const outAxis = opOf(node)!.weight!.outputAxis(node);
-      const seen = of(node.inputs[input]!)?.[outAxis];
-      const wanted = seen ? atoms(seen) : new Set<Dim>();
-      const meets = (axis: number) => [...atoms(of(value)?.[axis] ?? unit)].some((a) => wanted.has(a));
-      set(value, through.length === 0 ? (axis) => axis === outAxis : meets);
-    }
+  for (const node of allNodes(model.graph)) {
+    const weight = opOf(node)?.weight;
+    const { value, through } = weight ? storedBehind(node, weight.input) : { value: null, through: [] };
+    if (!weight || !value) continue;
+    const outAxis = weight.outputAxis(node);
+    const seen = of(node.inputs[weight.input]!)?.[outAxis];
+    const wanted = seen ? atoms(seen) : new Set<Dim>();
+    const meets = (axis: number) => [...atoms(of(value)?.[axis] ?? unit)].some((a) => wanted.has(a));
+    set(value, through.length === 0 ? (axis) => axis === outAxis : meets);
+  }
   for (const node of model.graph.nodes) {
     const [x, w, r] = node.inputs;
     if (node.opType === "Gather" && x?.data) {

@@ -29,6 +29,17 @@ export interface WeightOptions {
 
 const seenThrough = new Set(["Transpose", "Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "DequantizeLinear"]);
 
+/** The initializer that an input of a node comes from by another spelling alone, integers that are dequantized included; null: it is computed. */
+export function storedBehind(node: Node, input: number): { readonly value: Value | null; readonly through: readonly Node[] } {
+  const through: Node[] = [];
+  let v = node.inputs[input];
+  while (v && !v.data && v.producer && v.producer.domain === "" && seenThrough.has(v.producer.opType)) {
+    through.push(v.producer);
+    v = v.producer.inputs[0];
+  }
+  return { value: v?.data ? v : null, through };
+}
+
 /**
  * The float weights of Conv, Gemm, MatMul … (ops that declare `weight`), subgraphs included, in graph order. Weights in Constant nodes
  * are found once they are lifted. Each weight is listed with those of its nodes that are selected.
@@ -40,13 +51,8 @@ export function weightsOf(model: Model, options: WeightOptions = {}): Weight[] {
   for (const node of allNodes(model.graph)) {
     const input = opOf(node)?.weight?.input;
     if (input === undefined) continue;
-    const through: Node[] = [];
-    let v = node.inputs[input];
-    while (v && !v.data && v.producer && v.producer.domain === "" && seenThrough.has(v.producer.opType)) {
-      through.push(v.producer);
-      v = v.producer.inputs[0];
-    }
-    if (!v?.data || !isFloat(v.data.dtype)) continue;
+    const { value: v, through } = storedBehind(node, input);
+    if (!v || !isFloat(v.data!.dtype)) continue;
     const names = [...namesOf(node), v.name];
     if (!include(names, node.opType) || exclude(names, node.opType)) continue;
     const uses = found.get(v);

@@ -1,6 +1,7 @@
 /** Small nets, one for each way in which channels are coupled. */
 import { float, type Model, type Value } from "../../src/ir/graph.ts";
 import { type Net, net } from "../../src/nets/net.ts";
+import { random } from "../../src/tensor/random.ts";
 import { tensor } from "../../src/tensor/tensor.ts";
 
 /** Layers with what the scenarios need beside {@link Net}: names are given in order. */
@@ -76,6 +77,18 @@ function rotate(p: Pieces, x: Value, d: number): Value {
   const turned = p.next("Concat", [p.next("Neg", [cut(d / 2, 2 ** 40)]), cut(0, d / 2)], { axis: -1 });
   const along = (name: string) => p.weight(`${name}`, [1, 1, 1, d], "he");
   return p.next("Add", [p.next("Mul", [x, along("cos")]), p.next("Mul", [turned, along("sin")])]);
+}
+
+/** A convolution whose weights are int8, by output channels, and whose result is rounded to uint8; `zero`: zero points, which may be shared. */
+function int8(p: Pieces, name: string, x: Value, [into, out]: readonly [number, number], zero: Value): Value {
+  const r = random(0, name);
+  const codes = Array.from({ length: out * into * 9 }, () => r.below(255) - 127);
+  const w = p.model.graph.initializer(`${name}.w`, tensor("int8", [out, into, 3, 3], codes));
+  const weight = p.next("DequantizeLinear", [w, p.weight(`${name}.s`, [out], 0.01), zero], { axis: 0 });
+  const y = p.op(name, "Conv", [x, weight, p.weight(`${name}.b`, [out], "normal")], { pads: [1, 1, 1, 1] });
+  const graph = p.model.graph;
+  const step = [graph.initializer("step", tensor("float32", [], [0.05])), graph.initializer("middle", tensor("uint8", [], [128]))];
+  return p.next("DequantizeLinear", [p.next("QuantizeLinear", [y, ...step]), ...step]);
 }
 
 export const scenarios: Readonly<Record<string, Scenario>> = {
@@ -173,6 +186,16 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
       "b.w[0].1 4: b.b t.w[0]",
       "t.w[1] 3: t.b fc.weight[1]",
     ],
+  },
+  "int8 by channels, zero points shared": {
+    model: () => {
+      const p = pieces();
+      const zero = p.model.graph.initializer("zero", tensor("int8", [6], [0, 0, 0, 0, 0, 0]));
+      const a = p.next("Relu", [int8(p, "a", p.image(3), [3, 6], zero)]);
+      const b = p.next("Relu", [int8(p, "b", a, [6, 6], zero)]);
+      return p.classify(int8(p, "c", b, [6, 6], zero), 6);
+    },
+    free: ["a.w[0] 6: a.s zero_1 a.b b.w[1]", "b.w[0] 6: b.s zero_2 b.b c.w[1]", "c.w[0] 6: c.s zero c.b fc.weight[1]"],
   },
   "channel shuffle": {
     model: () => {

@@ -106,6 +106,30 @@ test("an index whose weights and biases are all zero has no importance, though i
   }
 });
 
+test("integers count as what a DequantizeLinear makes of them, by channels or by blocks, and their scales only scale", () => {
+  const r = random(1);
+  const codes = Array.from({ length: 4 * 6 }, () => r.below(200) - 100);
+  const scales = [0.1, 0.7, 0.2, 0.4];
+  const zeros = [3, -5, 0, 9];
+  for (const block of [0, 3]) {
+    const model = newModel("integers", 21, 10);
+    const g = model.graph;
+    const q = g.initializer("q", tensor("int8", [4, 6], codes));
+    const shape = block ? [4, 2] : [4];
+    const many = <T>(list: readonly T[]) => (block ? list.flatMap((x) => [x, x]) : list);
+    const [s, z] = [g.initializer("s", tensor("float32", shape, many(scales))), g.initializer("z", tensor("int8", shape, many(zeros)))];
+    const w = g.append("DequantizeLinear", [q, s, z], { attrs: block ? { axis: 1, block_size: block } : { axis: 0 } }).outputs[0]!;
+    g.addOutput(g.append("Gemm", [g.input("x", "float32", [null, 6]), w], { attrs: { transB: 1 } }).outputs[0]!);
+    const members = [member(q, 0, "out", range(4)), member(s, 0, "along", range(4)), member(z, 0, "along", range(4))];
+    const sums = magnitudeOf({ name: "q[0]", size: 4, frozen: null, inexact: null, members }, Math.abs);
+    const rows = scales.map((x, c) => codes.slice(6 * c, 6 * c + 6).reduce((a, v) => a + Math.abs((v - zeros[c]!) * x), 0));
+    const total = rows.reduce((a, v) => a + v, 0);
+    rows.forEach((v, c) => {
+      expect(sums[c]).toBeCloseTo(v / total, 5);
+    });
+  }
+});
+
 test("scales of BatchNormalization, sums of given scores, chance by seed", () => {
   const { group, set } = small();
   set("gamma", (i) => i === 1, 0);

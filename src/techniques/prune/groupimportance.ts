@@ -3,11 +3,12 @@ import type { Dataset } from "../../data/dataset.ts";
 import type { Model, Node, Value } from "../../ir/graph.ts";
 import { onlyReader } from "../../ir/walk.ts";
 import { opOf } from "../../ops/index.ts";
+import { axisOf } from "../../ops/rule.ts";
 import { observe } from "../../runtime/observe.ts";
 import { columnNorm } from "../../runtime/observers.ts";
 import { isFloat, sizeOf } from "../../tensor/dtype.ts";
 import { random } from "../../tensor/random.ts";
-import { floatsOf } from "../../tensor/tensor.ts";
+import { floatsOf, numbersOf } from "../../tensor/tensor.ts";
 import type { Group, Member } from "../../transform/groups.ts";
 
 /** Sums of f(element) over all positions of each index: of a tensor of `shape` (row-major `values`), along the member's axis; `gain` scales by position of the axis. */
@@ -50,9 +51,10 @@ export function magnitudeOf(group: Group, f: (x: number) => number): Float64Arra
   let largest = 0;
   for (const m of group.members) {
     const t = m.value.data;
-    if (!t || !isFloat(t.dtype) || scales(m)) continue;
+    const values = t && !scales(m) ? meaningOf(m.value) : null;
+    if (!t || !values) continue;
     const matrix = m.role !== "along" && t.shape.length > 1;
-    const sums = along(m, group.size, t.shape, floatsOf(t), f, matrix ? (m.role === "out" ? normalized(m) : null) : mean(m));
+    const sums = along(m, group.size, t.shape, values, f, matrix ? (m.role === "out" ? normalized(m) : null) : mean(m));
     if (!matrix) vectors.push(sums);
     else largest = Math.max(largest, addShare(out, sums, 0));
   }
@@ -71,8 +73,30 @@ const uses = (v: Value) => [...v.uses].flatMap((u) => ("node" in u ? [u] : []));
 const reads = (v: Value, op: string, ...at: readonly number[]) =>
   uses(v).some(({ node, index }) => node.domain === "" && node.opType === op && at.includes(index));
 
-/** Whether a vector only scales what is there: γ and σ², the scale of a LayerNormalization, a factor. */
+/** What an initializer stands for: its floats, or those that a DequantizeLinear makes of its integers; null: it stands for none. */
+function meaningOf(value: Value): ArrayLike<number> | null {
+  const t = value.data!;
+  if (isFloat(t.dtype)) return floatsOf(t);
+  const node = uses(value).find((u) => u.index === 0 && u.node.domain === "" && u.node.opType === "DequantizeLinear")?.node;
+  const scale = node?.inputs[1]?.data;
+  const zeros = node?.inputs[2];
+  if (!node || !scale || (zeros && !zeros.data)) return null;
+  const [q, s, z] = [numbersOf(t), floatsOf(scale), zeros ? numbersOf(zeros.data!) : null];
+  const axis = axisOf(node.int("axis") ?? 1, t.shape.length);
+  const [length, inner] = [t.shape[axis] ?? 1, sizeOf(t.shape.slice(axis + 1))];
+  const block = node.int("block_size") ?? 0;
+  const count = block > 0 ? scale.shape[axis]! : length;
+  const at = (i: number) => {
+    const along = Math.floor(i / inner) % length;
+    if (s.length === 1) return 0;
+    return block > 0 ? (Math.floor(i / inner / length) * count + Math.floor(along / block)) * inner + (i % inner) : along;
+  };
+  return Float64Array.from(q, (x, i) => (Number(x) - (z ? Number(z[at(i)]) : 0)) * s[at(i)]!);
+}
+
+/** Whether a vector only scales what is there: γ and σ², the scale of a LayerNormalization or of integers, their zero, a factor. */
 function scales({ value, role }: Member): boolean {
+  if (["QuantizeLinear", "DequantizeLinear"].some((op) => reads(value, op, 1, 2))) return true;
   return role === "along" && (reads(value, "BatchNormalization", 1, 4) || reads(value, "LayerNormalization", 1) || multiplies(value));
 }
 

@@ -1,4 +1,5 @@
 /** Which widths groups of coupled channels go to: step after step, the least loss for the most gain first. */
+import type { Value } from "../../ir/graph.ts";
 import type { Group } from "../../transform/groups.ts";
 import type { Cost, Sizes } from "./groupcost.ts";
 
@@ -143,12 +144,20 @@ export function multipleOf(group: Group, roundTo: number | null): number {
   let out = 1;
   for (const { value, coordinate, role } of group.members) {
     if (role === "along") continue;
-    const blocked = value.shape?.length === 4 && [...value.uses].some((u) => "node" in u && u.node.opType === "Conv");
+    const blocked = value.shape?.length === 4 && convolves(value);
     const wanted = roundTo ?? (blocked ? 16 : 1);
     const positions = coordinate.reduce((n, i) => n + (i >= 0 ? 1 : 0), 0) / group.size;
     out = Math.max(out, wanted / gcd(wanted, Math.round(positions)));
   }
   return out;
+}
+
+/** Whether a Conv reads it, dequantized perhaps. */
+function convolves(value: Value): boolean {
+  return [...value.uses].some(
+    (u) =>
+      "node" in u && (u.node.opType === "Conv" || (u.node.opType === "DequantizeLinear" && u.index === 0 && convolves(u.node.outputs[0]!))),
+  );
 }
 
 function gcd(a: number, b: number): number {
