@@ -95,14 +95,14 @@ export async function inputSquares(
 }
 
 /** Layers of equal key read the same rows. */
-function inputKey({ node, op }: WeightLayer): string {
+export function inputKey({ node, op }: WeightLayer): string {
   const x = node.inputs[0]!;
   const attrs = op === "Conv" ? [...node.attrs].map(([k, a]) => `${k}=${String(a.value)}`).sort() : [];
   return [op === "Conv" ? "Conv" : "", x.graph.name, x.name, ...attrs].join("|");
 }
 
 /** A layer's input as rows: [n, columns]. */
-function rowsOf(b: Build, l: WeightLayer, x: Value): Value {
+export function rowsOf(b: Build, l: WeightLayer, x: Value): Value {
   const floats = l.dtype === "float32" ? x : b.cast(x, "float32");
   const { columns } = l.matrix;
   if (l.op !== "Conv") return b.reshape(floats, [-1, columns]);

@@ -171,7 +171,7 @@ function substitute(body: Graph, attrs: ReadonlyMap<string, Attr>, which: (a: At
  * Copies a graph's initializers and nodes into another graph under new names. `values` takes old values to new ones (null: an input that
  * the caller omits) and holds the inputs beforehand; values that it does not know and that are not the graph's own stay as they are.
  */
-function copyNodes(from: Graph, to: Graph, values: Map<Value, Value | null>, prefix: string): Node[] {
+export function copyNodes(from: Graph, to: Graph, values: Map<Value, Value | null>, prefix: string): Node[] {
   const made: Node[] = [];
   const name = (wish: string) => to.fresh(`${prefix}/${wish}`);
   for (const v of from.initializers) values.set(v, to.initializer(`${prefix}/${v.name}`, v.data!));

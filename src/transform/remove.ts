@@ -3,7 +3,7 @@ import type { Model, Node, Value } from "../ir/graph.ts";
 import { produce } from "../ir/graph.ts";
 import { labelOf } from "../ir/walk.ts";
 import type { Slot } from "../ops/axes.ts";
-import { type Dim, sizeWith } from "../ops/dims.ts";
+import { coordinates, type Dim, sizeWith } from "../ops/dims.ts";
 import type { SessionOptions } from "../runtime/session.ts";
 import { observeShapes } from "../runtime/shapes.ts";
 import { isFloat } from "../tensor/dtype.ts";
@@ -79,6 +79,23 @@ export async function removeChannels(
   }
   restoreScales(model, derived, computed);
   await verify(model, groups, shapeAfter, options);
+}
+
+/**
+ * Which positions of an axis stay where these channels go, for any value of the model the groups were found in, before or after the removal; null: all
+ * do, as far as is known.
+ * @param keep as of {@link removeChannels}
+ */
+export function keptAlong(groups: Groups, keep: ReadonlyMap<Group, Uint8Array>): (value: Value, axis: number) => readonly number[] | null {
+  const { dimensions, atomOf } = groups.inferred;
+  const masks = [...keep].map(([g, mask]) => [atomOf.get(g)!, mask] as const);
+  return (value, axis) => {
+    const dim = dimensions.of(value)?.[axis];
+    if (!dim) return null;
+    const own = masks.map(([atom, mask]) => ({ at: coordinates(dim, atom), mask })).filter(({ at }) => at.some((i) => i >= 0));
+    const stays = Array.from({ length: dim.size }, (_, i) => i).filter((i) => own.every(({ at, mask }) => at[i]! < 0 || mask[at[i]!]));
+    return stays.length === dim.size ? null : stays;
+  };
 }
 
 /** An initializer without what goes. */

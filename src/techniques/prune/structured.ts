@@ -5,13 +5,15 @@ import { feedsFor } from "../../measure/measure.ts";
 import { slides } from "../../ops/axes.ts";
 import { sum } from "../../train/loss.ts";
 import { liftConstants } from "../../transform/fold.ts";
-import { removeChannels } from "../../transform/remove.ts";
+import type { Group } from "../../transform/groups.ts";
+import { keptAlong, removeChannels } from "../../transform/remove.ts";
 import { dropDefault } from "../../transform/weights.ts";
 import { fineTune, training } from "../finetune.ts";
 import { taught } from "../teacher.ts";
 import { type Context, defineTechnique } from "../technique.ts";
 import type { Sizes } from "./groupcost.ts";
 import { groupLasso } from "./grouplasso.ts";
+import { reconstruct } from "./reconstruct.ts";
 import type { Speedup } from "./speedup.ts";
 import { type Survey, surveyed } from "./survey.ts";
 import { checkSpeed, fastEnough, threadsOf, times } from "./timedwidths.ts";
@@ -50,6 +52,9 @@ const params = {
   teacher: optional(text("", { doc: "file of the teacher; null: the model before the first step" })),
   include: text("*", { doc: "only groups that hold output channels of a weight this selector matches (or that it names)" }),
   exclude: text("", { doc: "weights this selector matches keep their shapes" }),
+  reconstruct: flag(true, {
+    doc: "where there is data, weights that stay are fitted layer by layer, by least squares, to what the net computed before, ahead of any training",
+  }),
   check: flag(true, { doc: "time the result beside what it came from, and say so where it is no faster, with widths nearby that are" }),
   threads: int(1, { min: 1, doc: "intra-op threads of what is timed" }),
   ...training,
@@ -103,7 +108,9 @@ async function apply(model: Model, p: Values, context: Context): Promise<void> {
     if (p.by === "latency") ({ sizes: wanted, speedup } = await fastEnough(before, now, p.speedup ** done, p, around));
     else wanted = byCost(now, first, p, 1 - (1 - p.ratio) ** done, round === p.rounds ? context.note : null);
     for (const [g, size] of wanted) sizes.set(g.name, size);
-    await remove(model, now, wanted, context);
+    const whole = p.reconstruct && data ? cloneModel(model) : null;
+    const keep = await remove(model, now, wanted, context);
+    if (whole && keep.size > 0) await reconstruct(model, { model: whole, kept: keptAlong(now.groups, keep) }, data!, context);
     const tuning = { what: "structured", epochs: epochs / p.rounds, round };
     if (epochs > 0) await fineTune(model, p, context, { ...tuning, ...lesson! });
   }
@@ -113,13 +120,14 @@ async function apply(model: Model, p: Values, context: Context): Promise<void> {
   else if (p.check && [...end].some(([g, size]) => size < g.size)) await checkSpeed(before, model, end, p, around);
 }
 
-async function remove(model: Model, { groups, candidates }: Survey, sizes: Sizes, context: Context): Promise<void> {
+async function remove(model: Model, { groups, candidates }: Survey, sizes: Sizes, context: Context): Promise<Map<Group, Uint8Array>> {
   const keep = keepMost(candidates, sizes);
-  if (keep.size === 0) return;
+  if (keep.size === 0) return keep;
   for (const g of keep.keys())
     for (const { value } of g.members)
       if (dropDefault(value.graph, value)) context.note(`"${value.name}" is no longer an input that callers may override`);
   await removeChannels(model, groups, keep);
+  return keep;
 }
 
 /** Sizes at which the cost is down to 1 − ratio of what it was at first. */
