@@ -20,6 +20,7 @@ import { sampled } from "../sample.ts";
 import { taught } from "../teacher.ts";
 import { type Context, defineTechnique } from "../technique.ts";
 import { influences, lossesWithout, slopes } from "./gates.ts";
+import { reconstruct } from "./reconstruct.ts";
 
 const params = {
   blocks: int(1, { min: 0, doc: "how many units are removed" }),
@@ -34,6 +35,9 @@ const params = {
   }),
   examples: int(512, { min: 1, doc: "examples that importance is measured on" }),
   rounds: int(1, { min: 1, doc: "remove in so many rounds, each followed by its share of the training" }),
+  reconstruct: flag(true, {
+    doc: "weights that stay are fitted layer by layer, by least squares, to what the net computed before, ahead of any training",
+  }),
   epochs: optional(int(3, { min: 0, doc: "passes over the training data afterwards; null: 3 where there is some, else 0" })),
   loss: optional(
     text("", {
@@ -202,11 +206,26 @@ async function remove(model: Model, found: Found, left: number, p: Values, conte
   } finally {
     await scorer.release();
   }
-  removeBlocks(
-    model,
-    [...off].sort((a, b) => a - b).map((i) => blocks[i]!),
-  );
+  const gone = [...off].sort((a, b) => a - b).map((i) => blocks[i]!);
+  const stands = p.reconstruct ? standsFor(gone) : null;
+  const former = stands && { model: cloneModel(model), kept: () => null, stands };
+  removeBlocks(model, gone);
+  if (former && gone.length) await reconstruct(model, former, (context.calibration ?? context.train)!, context);
   return out.size;
+}
+
+/** What is read in the place of a block's output once the block is gone, where nothing else reads it: its name → the output's. */
+function standsFor(gone: readonly Block[]): Map<string, string> {
+  const out = new Map<string, string>();
+  const by = new Map<Value, Value>();
+  for (const { skip, output, nodes } of gone) {
+    const left = by.get(skip) ?? skip;
+    by.set(output, left);
+    const inside = new Set([...nodes, output.producer]);
+    if ([...skip.uses].every((u) => "node" in u && inside.has(u.node))) out.set(left.name, output.name);
+    else by.set(output, output);
+  }
+  return out;
 }
 
 interface Scorer {

@@ -25,10 +25,15 @@ export interface Former {
   readonly model: Model;
   /** null: all. */
   readonly kept: (value: Value, axis: number) => readonly number[] | null;
+  /** Values that now stand for others: name now → name of what is read in its place in the former model. */
+  readonly stands?: ReadonlyMap<string, string>;
 }
 
-/** Share of the mean square of a layer's inputs that is the ridge. */
-const damp = 1e-3;
+export interface Fitting {
+  /** The ridge, as a share of the mean square of a layer's inputs. Default 1e-3. */
+  readonly damp?: number;
+}
+
 /** Most passes over the data. */
 const passes = 64;
 /** Bytes of sums at a time, and of Convs' patches. */
@@ -41,7 +46,13 @@ const parts = 5;
 const rounding = 1e-9;
 
 /** Fits the model's layers, first the ones nearest to the inputs, and says in notes how far the layers' outputs were off and are. */
-export async function reconstruct(model: Model, former: Former, data: Dataset, context: Context): Promise<void> {
+export async function reconstruct(
+  model: Model,
+  former: Former,
+  data: Dataset,
+  context: Pick<Context, "threads" | "note" | "progress">,
+  { damp = 1e-3 }: Fitting = {},
+): Promise<void> {
   const { note, threads } = context;
   const shapeOf = await shapes(model, data, threads);
   const { sites, left } = sitesOf(model, shapeOf);
@@ -178,7 +189,7 @@ async function sumsOf(
       const float = b.cast(v, "float32");
       return thinned(b, b.reshape(perm ? b.transpose(float, perm) : float, [-1, rows]), stride);
     };
-    const was = named.get(point.name);
+    const was = named.get(former.stands?.get(point.name) ?? point.name);
     if (!was) continue;
     const kept = former.kept(point, axis);
     const wanted = flat(kept ? b.op("Gather", [was, b.i64(kept)], { axis }) : was);
