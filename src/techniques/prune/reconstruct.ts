@@ -10,6 +10,7 @@ import { sizeOf } from "../../tensor/dtype.ts";
 import { floatsOf, type Tensor, tensor } from "../../tensor/tensor.ts";
 import { copyNodes } from "../../transform/inline.ts";
 import { dropDefault } from "../../transform/weights.ts";
+import { leave } from "../left.ts";
 import { elementsOf } from "../matrix.ts";
 import { inputKey, rowsOf } from "../moments.ts";
 import { sampled, shapes } from "../sample.ts";
@@ -39,7 +40,7 @@ const passes = 64;
 /** Bytes of sums at a time, and of Convs' patches. */
 const [perPass, perRun] = [1e9, 128e6];
 /** Rows that are enough for a layer of few inputs, rows for each input, and examples that are taken whatever rows they have. */
-const [enoughRows, rowsPerInput, fewest] = [16384, 8, 64];
+const [enoughRows, rowsPerInput, fewest] = [16384, 8, 32];
 /** Of so many batches one is held out to see whether a solution serves. */
 const parts = 5;
 /** Differences that are rounding, as shares of the outputs' energy. */
@@ -72,7 +73,12 @@ export async function reconstruct(
       const seen = await sumsOf(model, former, points, sample, shapeOf, threads);
       for (const [site, s] of seen) {
         const off = s.all > 0 ? s.lack / s.all : 0;
-        if (!(off > rounding) || !Number.isFinite(off)) continue;
+        if (off <= rounding) continue;
+        const sums = [s.fit, s.held].flatMap((h) => [h.gram, h.cross]);
+        if (!sums.every((m) => m.every(Number.isFinite))) {
+          leave(left, "its inputs or outputs are not all finite", site.layer.node);
+          continue;
+        }
         const { rows } = site.layer.matrix;
         const columns = site.layer.matrix.columns + (site.bias ? 1 : 0);
         const { delta, gain } = corrected(s.fit, s.held, { rows, columns, bias: site.bias !== null, damp });
