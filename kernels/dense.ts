@@ -1,4 +1,4 @@
-// Products and Cholesky factors of row-major float64 matrices in the imported memory. Addresses and strides (from row to row) are in bytes,
+// Products, Cholesky factors and elimination of row-major float64 matrices in the imported memory. Addresses and strides (from row to row) are in bytes,
 // counts in elements. Sums are always taken in the same order.
 
 /** Inner elements at a time: what a panel and four rows keep in the first cache. */
@@ -144,4 +144,28 @@ export function cholesky(a: usize, lda: usize, n: usize, scratch: usize): usize 
     }
   }
   return n;
+}
+
+/**
+ * Row by row of X [rows, width], from left to right: where `marked` [rows, n] is not 0, x_k is taken out of all right of it, x_j −= x_k·u_kj for j > k;
+ * x_k itself stays. Of U [n, width] only what lies right of its diagonal is read.
+ */
+export function sweep(x: usize, ldx: usize, marked: usize, ldm: usize, u: usize, ldu: usize, rows: usize, n: usize, width: usize): void {
+  for (let r: usize = 0; r < rows; r++) {
+    for (let k: usize = 0; k < n; k++) {
+      if (load<f64>(marked + (k << 3)) == 0) continue;
+      const e = load<f64>(x + (k << 3));
+      const s = f64x2.splat(e);
+      const line = u + k * ldu;
+      let j = (k + 1) << 3;
+      const end = width << 3;
+      for (; j + 32 <= end; j += 32) {
+        v128.store(x + j, f64x2.sub(v128.load(x + j), f64x2.mul(s, v128.load(line + j))));
+        v128.store(x + j, f64x2.sub(v128.load(x + j, 16), f64x2.mul(s, v128.load(line + j, 16))), 16);
+      }
+      for (; j < end; j += 8) store<f64>(x + j, load<f64>(x + j) - e * load<f64>(line + j));
+    }
+    x += ldx;
+    marked += ldm;
+  }
 }

@@ -31,7 +31,7 @@ const most = 1 << 27;
  * of it in its row by −w_k·[H_k⁻¹]_k,i/[H_k⁻¹]_kk, which is optimal brain surgery restricted to the columns not yet done. Patterns N:M are
  * chosen when their first column is reached, others once a block. With H + damping = U·D·Uᵀ, [H_k⁻¹]_kk = 1/d_k and the row of changes is
  * row k of U⁻¹, which is only needed within blocks: earlier blocks' changes e = w − ŵ come in as (e·U)·U⁻¹ of the block.
- * O(columns³/6 + rows·columns²/2) multiply-adds; 8·columns·(rows + columns) bytes beside the arguments. Of an input that was never seen
+ * O(columns³/6 + rows·columns²/2) multiply-adds; 8·columns·(rows + columns) bytes and those of a few blocks beside the arguments. Of an input that was never seen
  * only the damping counts, so that its weights go before most others, the smallest first, and nothing makes up for them. Errors: a Hessian
  * of the wrong size or not finite.
  */
@@ -44,12 +44,13 @@ export function columnwise(w: Float32Array, rows: number, columns: number, hessi
   const block = Math.min(n, Math.max(1, Math.round((options.blockSize ?? 128) / wide)) * wide);
   const span = pattern.kind === "nm" ? wide : block;
   const chunk = Math.min(rows, Math.max(1, Math.floor(most / n / tall)) * tall);
-  const space = dense(n * n + chunk * (n + 2 * block) + block * block);
+  const space = dense(n * n + chunk * (n + 3 * block) + block * block);
   const u = space.matrix(n, n);
   const d = dampedFactors(space, u, hessian, meanDiagonal(hessian, n, "sparsegpt"), damp);
   const errors = space.matrix(chunk, n);
   const late = space.matrix(chunk, block);
   const current = space.matrix(chunk, block);
+  const marked = space.matrix(chunk, block);
   const inverse = space.matrix(block, block);
   const weights = new Float32Array(rows * n);
   const mask = new Uint8Array(rows * n);
@@ -65,36 +66,35 @@ export function columnwise(w: Float32Array, rows: number, columns: number, hessi
         { of: errors, rows: count, columns: from },
         { of: u, rows: from, column: from, columns: width },
       );
-      current.data.fill(0);
+      const x = current.data;
+      for (let r = 0; r < count; r++) for (let k = 0, at = r * block, to = (first + r) * n + from; k < width; k++) x[at + k] = w[to + k]!;
       space.multiply(
         { of: current, rows: count, columns: width },
         { of: late, rows: count, columns: width },
         { of: inverse, rows: width, columns: width },
       );
-      const x = current.data;
-      for (let r = 0; r < count; r++) for (let k = 0; k < width; k++) x[r * block + k]! += w[(first + r) * n + from + k]!;
       for (let start = 0; start < width; start += span) {
         const end = Math.min(width, start + span);
         const many = end - start;
         const scores = new Float32Array(count * many);
-        for (let r = 0; r < count; r++)
-          for (let k = 0; k < many; k++) scores[r * many + k] = x[r * block + start + k]! ** 2 * d[from + start + k]!;
+        for (let r = 0, i = 0; r < count; r++)
+          for (let k = start, at = r * block; k < end; k++) scores[i++] = x[at + k]! * x[at + k]! * d[from + k]!;
         // Blocks together lose what the layer is to lose.
         const share = Math.min(1, Math.max(0, (Math.round(sparsity * count * (from + end)) - gone) / scores.length));
-        const [keep] = select([{ scores, rows: count, columns: many }], share, "layer", pattern);
-        for (let r = 0; r < count; r++) {
-          const row = r * block;
+        const keep = select([{ scores, rows: count, columns: many }], share, "layer", pattern)[0]!;
+        for (let r = 0, i = 0; r < count; r++) for (let k = 0, at = r * block; k < many; k++) gone += marked.data[at + k] = 1 - keep[i++]!;
+        space.sweep(
+          { of: current, rows: count, column: start, columns: width - start },
+          { of: marked, rows: count, columns: many },
+          { of: inverse, row: start, rows: many, column: start, columns: width - start },
+        );
+        for (let r = 0, i = 0; r < count; r++) {
           const to = (first + r) * n + from;
-          for (let k = start; k < end; k++) {
-            if (keep![r * many + k - start]) {
-              mask[to + k] = 1;
-              weights[to + k] = x[row + k]!;
-            } else {
-              gone++;
-              const e = x[row + k]!;
-              if (e !== 0) for (let i = k + 1, v = k * block + i; i < width; i++, v++) x[row + i]! -= e * inverse.data[v]!;
-            }
-            errors.data[r * n + from + k] = w[to + k]! - weights[to + k]!;
+          for (let k = start, at = r * block; k < end; k++, i++) {
+            const left = keep[i]! ? Math.fround(x[at + k]!) : 0;
+            weights[to + k] = left;
+            mask[to + k] = keep[i]!;
+            errors.data[r * n + from + k] = w[to + k]! - left;
           }
         }
       }

@@ -48,8 +48,8 @@ export function select(
   layers.forEach(({ scores, rows, columns }, i) => {
     if (scores.length !== rows * columns)
       throw new Fault("prune", `layer ${i} has ${scores.length} scores for ${rows} × ${columns} weights`);
-    const bad = scores.find((s) => !(s >= 0));
-    if (bad !== undefined) throw new Fault("prune", `scores must be numbers of at least 0; got ${bad} in layer ${i}`);
+    for (let at = 0; at < scores.length; at++)
+      if (!(scores[at]! >= 0)) throw new Fault("prune", `scores must be numbers of at least 0; got ${scores[at]} in layer ${i}`);
   });
   if (pattern.kind === "nm") return layers.map((l) => ofNeighbours(l, pattern.keep, pattern.of));
   const share = (i: number) => (typeof sparsity === "number" ? sparsity : sparsity[i]!);
@@ -116,8 +116,12 @@ const digits = [
 
 /** Masks with the units of the lowest scores at 0, `count` weights in all. The bits of floats ≥ 0 order as they do: a radix selection. */
 function mark(layers: readonly Units[], count: number): Uint8Array<ArrayBuffer>[] {
-  // −0 is 0.
-  const bits = layers.map(({ scores }) => new Uint32Array(scores.map((s) => s + 0).buffer));
+  const bits = layers.map(({ scores }) => {
+    const out = new Float32Array(scores.length);
+    // −0 is 0.
+    for (let i = 0; i < out.length; i++) out[i] = scores[i]! + 0;
+    return new Uint32Array(out.buffer);
+  });
   // The highest bits of the threshold first; `rest`: how many weights go whose bits so far equal its own.
   let threshold = 0;
   let rest = count;

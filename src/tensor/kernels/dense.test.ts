@@ -69,6 +69,25 @@ test.each([1, 3, 64, 65, 150])("cholesky and udu of %i rows give the matrix back
   expect(d[n - 1]! / h[n * n - 1]!).toBeCloseTo(1, 12);
 });
 
+test.each([1, 2, 5, 9])("sweep: marked elements of %i columns are taken out of what stands right of them", (n) => {
+  const [rows, width] = [3, 11];
+  const space = dense(200);
+  const [x, marked, u] = [space.matrix(rows, width + 1), space.matrix(rows, n + 1), space.matrix(n, width + 2)];
+  x.data.set(normals(1, x.data.length));
+  marked.data.set(normals(2, marked.data.length).map((v) => (v > 0 ? 1 : 0)));
+  u.data.set(normals(3, u.data.length));
+  const want = x.data.slice();
+  for (let r = 0; r < rows; r++)
+    for (let k = 0; k < n; k++)
+      if (marked.data[r * (n + 1) + k])
+        for (let j = k + 1; j < width; j++) want[r * (width + 1) + 1 + j]! -= want[r * (width + 1) + 1 + k]! * u.data[k * (width + 2) + j]!;
+  space.sweep({ of: x, column: 1 }, { of: marked, columns: n }, { of: u, columns: width });
+  expect(x.data).toEqual(want);
+  expect(() => space.sweep({ of: x }, { of: marked, columns: n }, { of: u, columns: width })).toThrow(
+    `${n} × 11 does not sweep 3 × 12 by 3 × ${n} marks`,
+  );
+});
+
 test("errors", () => {
   const space = dense(16);
   const a = space.matrix(2, 2);

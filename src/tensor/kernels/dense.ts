@@ -19,6 +19,7 @@ export interface DenseKernel {
     scratch: number,
   ): void;
   cholesky(a: number, lda: number, n: number, scratch: number): number;
+  sweep(x: number, ldx: number, marked: number, ldm: number, u: number, ldu: number, rows: number, n: number, width: number): void;
 }
 
 export function denseKernel(memory: WebAssembly.Memory): DenseKernel {

@@ -28,6 +28,11 @@ export interface Dense {
   multiply(c: Part, a: Part, b: Part, options?: { readonly transposed?: boolean; readonly alpha?: number }): void;
   /** The lower triangle of a square matrix becomes its Cholesky factor L (A = L·Lᵀ), the rest zeros. Errors: not positive definite, by pivot. */
   cholesky(a: Matrix): void;
+  /**
+   * From left to right in every row of X, where `marked` is not 0: x_j −= x_k·u_kj for all j > k. X [rows, width], marked [rows, n] and U [n, width]
+   * begin at one column k, n ≤ width; of U only what is right of the diagonal is read.
+   */
+  sweep(x: Part, marked: Part, u: Part): void;
 }
 
 /** Columns of a product computed at a time, for each of which the kernel wants 256 elements. */
@@ -74,8 +79,17 @@ export function dense(elements: number): Dense {
         );
       for (let i = 0; i < n; i++) a.data.fill(0, i * n + i + 1, (i + 1) * n);
     },
+    sweep(px, pm, pu) {
+      const [x, m, u] = [look(px), look(pm), look(pu)];
+      if (m.rows !== x.rows || u.rows !== m.columns || u.columns !== x.columns || m.columns > x.columns)
+        throw new Fault("linalg", `${u.rows} × ${u.columns} does not sweep ${x.rows} × ${x.columns} by ${m.rows} × ${m.columns} marks`);
+      kernel.sweep(x.at, x.stride, m.at, m.stride, u.at, u.stride, x.rows, m.columns, x.columns);
+    },
   };
 }
+
+/** Rows and columns transposed at a time. */
+const square = 32;
 
 /**
  * A symmetric H [n, n] (its lower half is read) + ridge·I, if positive definite, as U·D·Uᵀ: `u` becomes unit upper triangular, D's diagonal is returned.
@@ -87,7 +101,11 @@ export function udu(space: Dense, u: Matrix, h: ArrayLike<number>, ridge = 0): F
   const n = u.rows;
   const last = n * n - 1;
   // H with its rows and columns in opposite order has the factor L; so has H the factor R = L turned round, which is upper triangular.
-  for (let i = 0; i < n; i++) for (let j = 0; j <= i; j++) u.data[i * n + j] = h[last - j * n - i]!;
+  // By squares, which stay in the cache both ways.
+  for (let top = 0; top < n; top += square)
+    for (let left = 0; left <= top; left += square)
+      for (let i = top; i < Math.min(n, top + square); i++)
+        for (let j = left, to = Math.min(i + 1, left + square); j < to; j++) u.data[i * n + j] = h[last - j * n - i]!;
   if (ridge) for (let i = 0; i < n; i++) u.data[i * n + i]! += ridge;
   space.cholesky(u);
   u.data.reverse();
