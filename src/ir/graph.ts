@@ -274,7 +274,7 @@ export class Graph {
       for (const sub of n.subgraphs) sub.detach();
       n.truncateInputs(0);
     }
-    while (this.#outputs.length) this.removeOutput(this.#outputs.length - 1);
+    this.setOutputs([]);
   }
 
   /** Remove an initializer that nobody reads (also from the inputs, if it was an overridable default). */
@@ -305,6 +305,12 @@ export class Graph {
     this.#outputs[index] = value;
     this.#outputUses[index] = use;
     value.uses.add(use);
+  }
+
+  /** These outputs and no others. */
+  setOutputs(values: readonly Value[]): void {
+    while (this.#outputs.length) this.removeOutput(this.#outputs.length - 1);
+    for (const v of values) this.addOutput(v);
   }
 
   removeOutput(index: number): void {

@@ -96,7 +96,7 @@ export async function observe<S>(
 function watch(model: Model, values: readonly Value[]): { model: Model; names: Map<Value, string> } {
   const copies = new Map<Value, Value>();
   const graph = cloneGraph(model.graph, null, copies);
-  while (graph.outputs.length) graph.removeOutput(graph.outputs.length - 1);
+  graph.setOutputs([]);
   const names = new Map<Value, string>();
   for (const v of values) {
     const copy = copies.get(v);

@@ -44,15 +44,9 @@ export async function observeShapes(model: Model, feeds: Batch, options: Pick<Se
   // What the file says of inner values may be stale: the probe has no shapes but the runtime's.
   const probe = cloneModel(out);
   const { graph } = probe;
-  const clear = () => {
-    while (graph.outputs.length) graph.removeOutput(graph.outputs.length - 1);
-  };
-  clear();
   const inner = [...graph.nodes].flatMap((n) => n.outputs.filter((v): v is Value => !!v && values.has(v.name)));
-  for (const v of inner) {
-    if (v.type) v.type = { dtype: v.type.dtype, shape: null };
-    graph.addOutput(v);
-  }
+  for (const v of inner) if (v.type) v.type = { dtype: v.type.dtype, shape: null };
+  graph.setOutputs(inner);
   const opened = () =>
     hinting(model, feeds, () =>
       open(probe, { ...options, optimization: "disabled", spinning: false, config: { "session.disable_prepacking": "1" } }),
@@ -69,7 +63,7 @@ export async function observeShapes(model: Model, feeds: Batch, options: Pick<Se
   await typed.release();
   if (wanted.size > 0) {
     // The values themselves need not be held, nor handed over.
-    clear();
+    graph.setOutputs([]);
     if (!probe.opsets.has("")) probe.opsets.set("", 13);
     const asked = inner.flatMap((v) => {
       if (!wanted.has(v.name)) return [];

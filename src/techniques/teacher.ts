@@ -90,8 +90,7 @@ function withLogits(model: Model): Model {
   // A Softmax before opset 13 has no axis of its own.
   upgrade(clone, Math.max(17, clone.opsets.get("") ?? 17));
   const { value } = scores();
-  while (graph.outputs.length) graph.removeOutput(0);
-  graph.addOutput(value);
+  graph.setOutputs([value]);
   removeDead(graph);
   return clone;
 }

@@ -109,10 +109,8 @@ export function secondDerivatives(
     const slopes = [...first].map(([u, g]) => b.op("ReduceSum", [b.mul(g, directions.get(u.name)!.input)], { keepdims: 0 }));
     if (slopes.length === 0) return { model: site.model, values: site.weights.map(() => null) };
     const slope = slopes.reduce((a, s) => b.add(a, s));
-    const { graph } = site.model;
-    while (graph.outputs.length) graph.removeOutput(0);
-    graph.addOutput(slope);
-    removeDead(graph);
+    site.model.graph.setOutputs([slope]);
+    removeDead(site.model.graph);
     const [some] = signs([...directions.values()], 1, seed, "sample");
     const known = await observeShapes(site.model, { ...site.sample, ...some }, { threads });
     const here = (v: Value) => find(known.graph, v.name)!;

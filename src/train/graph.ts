@@ -121,8 +121,7 @@ export function attach(model: Model, loss: Loss, sample: Batch): WithLoss {
       return { ...scores, value: float32(scores.value) };
     },
   });
-  while (graph.outputs.length) graph.removeOutput(0);
-  graph.addOutput(value);
+  graph.setOutputs([value]);
   return { model, own, loss: value, pairs, roots, arrays };
 }
 

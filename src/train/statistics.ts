@@ -32,8 +32,7 @@ export async function estimateStatistics(model: Model, data: Dataset, { batchSiz
   const statistics = useBatchStatistics(probe);
   if (statistics.length === 0) return 0;
   const { graph } = probe;
-  while (graph.outputs.length) graph.removeOutput(0);
-  for (const s of statistics) graph.addOutput(find(graph, s.output)!);
+  graph.setOutputs(statistics.map((s) => find(graph, s.output)!));
   removeDead(graph);
   const sums = statistics.map((s) => new Float64Array(s.initial.length));
   const session = await open(probe, threads ? { threads } : {});

@@ -98,14 +98,9 @@ export async function totals(
 
 /** Makes these the model's only outputs, each by a name of its own: none may be an input, nor stand twice. */
 export function fetchOnly(model: Model, values: readonly Value[]): string[] {
-  const { graph } = model;
   const b = Build.of(model, "totals");
-  while (graph.outputs.length) graph.removeOutput(0);
-  const names = values.map((v) => {
-    const out = b.op("Identity", [v]);
-    graph.addOutput(out);
-    return out.name;
-  });
-  removeDead(graph);
-  return names;
+  const outputs = values.map((v) => b.op("Identity", [v]));
+  model.graph.setOutputs(outputs);
+  removeDead(model.graph);
+  return outputs.map((v) => v.name);
 }

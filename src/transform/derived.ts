@@ -67,7 +67,7 @@ export async function derive(
     probe.graph.setData(v, size ? tensor("int64", [size.length], size) : tensor("int64", [], [sizeOf(shape)]));
     probe.graph.remove(node);
   }
-  while (probe.graph.outputs.length) probe.graph.removeOutput(probe.graph.outputs.length - 1);
+  probe.graph.setOutputs([]);
   for (const v of wanted) {
     const copy = copies.get(v)!;
     if (copy.data) out.set(v, copy.data);

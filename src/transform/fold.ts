@@ -154,8 +154,7 @@ async function evaluate(model: Model, values: readonly Value[], options: FoldOpt
   const map = new Map<Value, Value>();
   const probe = cloneModel(model, map);
   const g = probe.graph;
-  while (g.outputs.length) g.removeOutput(g.outputs.length - 1);
-  for (const v of values) g.addOutput(map.get(v)!);
+  g.setOutputs(values.map((v) => map.get(v)!));
   removeDead(g);
   g.inputs.length = 0;
   const session = await open(probe, { ...(options.threads ? { threads: options.threads } : {}), spinning: false });

@@ -58,16 +58,11 @@ export function zeroed(weight: Value, keep: ArrayLike<number>) {
   return wrap(t.dtype, t.shape, bytes);
 }
 
-/**
- * Masks that hold the zeros that weights already have through further training (default: a model's weights). A weight without zeros, or
- * all zeros (not trained yet), gets none.
- */
+/** Masks that hold the zeros that weights already have through further training (default: a model's weights). A weight without zeros gets none. */
 export function holdZeros(model: Model, weights: readonly Value[] = weightsOf(model).map((w) => w.value)): Mask[] {
   return weights.flatMap((value) => {
     const w = numbersOf(value.data!);
-    const keep = new Uint8Array(w.length);
-    let kept = 0;
-    for (let i = 0; i < w.length; i++) if (w[i] !== 0) kept += keep[i] = 1;
-    return kept === 0 || kept === keep.length ? [] : [insertMask(model, value, keep)];
+    const keep = Uint8Array.from(w, (x) => (x === 0 ? 0 : 1));
+    return keep.includes(0) ? [insertMask(model, value, keep)] : [];
   });
 }

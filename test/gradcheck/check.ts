@@ -165,7 +165,7 @@ async function differentiate(subject: Subject, seed: number): Promise<Pair> {
   const loss = terms.slice(1).reduce((a, t) => typed(back.add(a, t), []), terms[0]!);
   const wrt = inputs.map(({ name }) => g.inputs.find((v) => v.name === name)!);
   const gradients = grad(backward, loss, wrt);
-  while (g.outputs.length) g.removeOutput(0);
+  g.setOutputs([]);
   for (const w of wrt) {
     const c = gradients.get(w);
     if (!c) throw new Error(`no gradient flows to ${w.name}`);

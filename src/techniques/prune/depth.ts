@@ -14,7 +14,6 @@ import { Fault } from "../../tensor/fault.ts";
 import { liftConstants } from "../../transform/fold.ts";
 import { holdZeros, mergeMasks } from "../../transform/mask.ts";
 import { type Block, plainLayers, removeBlocks, residualBlocks } from "../../transform/residual.ts";
-import { weightsOf } from "../../transform/weights.ts";
 import { fineTune, training } from "../finetune.ts";
 import { sampled } from "../sample.ts";
 import { taught } from "../teacher.ts";
@@ -286,10 +285,7 @@ function scored({ train, calibration }: Context): Dataset {
 async function heal(model: Model, p: Values, context: Context, epochs: number, round: number): Promise<void> {
   const { data, loss } = await taught(context.train!, p.loss, context);
   // What an earlier step pruned stays pruned.
-  const masks = holdZeros(
-    model,
-    weightsOf(model).map((w) => w.value),
-  );
+  const masks = holdZeros(model);
   await fineTune(model, p, context, { what: "depth", epochs, loss, data, round, frozen: masks.map((m) => m.value.name) });
   mergeMasks(masks);
 }

@@ -111,7 +111,7 @@ export async function influences(
     if (off.has(i)) copy.graph.setData(g, tensor(g.data!.dtype, [], [0]));
   });
   const b = Build.of(copy, "depth");
-  while (copy.graph.outputs.length) copy.graph.removeOutput(0);
+  copy.graph.setOutputs([]);
   const found = units.map((unit) => {
     const axis = ndim(blocks[unit[0]!]!.output) === 4 ? 1 : -1;
     const f32 = (v: Value) => (v.type && v.type.dtype !== "float32" ? b.cast(v, "float32") : v);

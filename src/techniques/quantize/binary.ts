@@ -249,8 +249,7 @@ async function evaluate(model: Model, values: readonly Value[], threads: number)
   const map = new Map<Value, Value>();
   const probe = cloneModel(model, map);
   const { graph } = probe;
-  while (graph.outputs.length) graph.removeOutput(0);
-  for (const v of values) graph.addOutput(map.get(v)!);
+  graph.setOutputs(values.map((v) => map.get(v)!));
   removeDead(graph);
   graph.inputs.length = 0;
   const session = await open(probe, { threads, spinning: false });

@@ -20,10 +20,9 @@ export const opsetFor: Readonly<Record<ReturnType<typeof storedIn>, number>> = {
 /** The scales as the training graph computes them, by the same engine. */
 async function scalesOf(model: Model, steps: ReadonlySet<Step>, threads: number): Promise<Map<Step, Float32Array>> {
   const probe = cloneModel(model);
-  while (probe.graph.outputs.length) probe.graph.removeOutput(0);
   const b = Build.of(probe, "scales");
   const outputs = new Map([...steps].map((s) => [s, b.op("Identity", [find(probe.graph, s.value.name)!])]));
-  for (const v of outputs.values()) probe.graph.addOutput(v);
+  probe.graph.setOutputs([...outputs.values()]);
   removeDead(probe.graph);
   probe.graph.inputs.length = 0;
   const session = await open(probe, { threads, training: true });
