@@ -18,8 +18,8 @@ import { deletions } from "../src/techniques/prune/operation.ts";
 import { random } from "../src/tensor/random.ts";
 import { tensor } from "../src/tensor/tensor.ts";
 import { type GaussNewton, gaussNewton } from "../src/train/gaussnewton.ts";
-import { levenberg } from "../src/train/levenberg.ts";
 import { mse } from "../src/train/loss.ts";
+import { levenberg } from "./levenberg.ts";
 
 const { values } = parseArgs({ options: { seeds: { type: "string", default: "24" }, only: { type: "string" } } });
 const seeds = Array.from({ length: Number(values.seeds) }, (_, i) => i);

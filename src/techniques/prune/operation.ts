@@ -20,7 +20,7 @@ export interface Deletion {
 }
 
 /** (H + αI)⁻¹ over the weights kept; zeros in the rows and columns of the others. */
-export async function inverseHessian(
+async function inverseHessian(
   net: GaussNewton,
   w: Float64Array,
   keep: Uint8Array,

@@ -1,6 +1,6 @@
 /** Levenberg-Marquardt: Gauss-Newton steps with as much damping as they need. Finds the minimum of small nets to the last digits. */
-import { solve } from "../tensor/linalg/solve.ts";
-import type { GaussNewton } from "./gaussnewton.ts";
+import { solve } from "../src/tensor/linalg/solve.ts";
+import type { GaussNewton } from "../src/train/gaussnewton.ts";
 
 export interface LevenbergOptions {
   /** c of the term c/2·‖w‖² that is minimized with the loss. Default 0. */
