@@ -66,8 +66,8 @@ export function columnwise(w: Float32Array, rows: number, columns: number, hessi
         { of: errors, rows: count, columns: from },
         { of: u, rows: from, column: from, columns: width },
       );
-      const x = current.data;
-      for (let r = 0; r < count; r++) for (let k = 0, at = r * block, to = (first + r) * n + from; k < width; k++) x[at + k] = w[to + k]!;
+      const at = first * n + from;
+      for (let r = 0; r < count; r++) copy(w, at + r * n, current.data, r * block, width);
       space.multiply(
         { of: current, rows: count, columns: width },
         { of: late, rows: count, columns: width },
@@ -77,25 +77,21 @@ export function columnwise(w: Float32Array, rows: number, columns: number, hessi
         const end = Math.min(width, start + span);
         const many = end - start;
         const scores = new Float32Array(count * many);
-        for (let r = 0, i = 0; r < count; r++)
-          for (let k = start, at = r * block; k < end; k++) scores[i++] = x[at + k]! * x[at + k]! * d[from + k]!;
+        for (let r = 0; r < count; r++) weigh(current.data, r * block + start, d, from + start, scores, r * many, many);
         // Blocks together lose what the layer is to lose.
         const share = Math.min(1, Math.max(0, (Math.round(sparsity * count * (from + end)) - gone) / scores.length));
         const keep = select([{ scores, rows: count, columns: many }], share, "layer", pattern)[0]!;
-        for (let r = 0, i = 0; r < count; r++) for (let k = 0, at = r * block; k < many; k++) gone += marked.data[at + k] = 1 - keep[i++]!;
+        for (let r = 0; r < count; r++) gone += mark(keep, r * many, marked.data, r * block, many);
         space.sweep(
           { of: current, rows: count, column: start, columns: width - start },
           { of: marked, rows: count, columns: many },
           { of: inverse, row: start, rows: many, column: start, columns: width - start },
         );
-        for (let r = 0, i = 0; r < count; r++) {
-          const to = (first + r) * n + from;
-          for (let k = start, at = r * block; k < end; k++, i++) {
-            const left = keep[i]! ? Math.fround(x[at + k]!) : 0;
-            weights[to + k] = left;
-            mask[to + k] = keep[i]!;
-            errors.data[r * n + from + k] = w[to + k]! - left;
-          }
+        for (let r = 0; r < count; r++) {
+          const to = at + r * n + start;
+          settle(current.data, r * block + start, keep, r * many, weights, to, many);
+          copy(keep, r * many, mask, to, many);
+          differences(w, weights, to, errors.data, r * n + from + start, many);
         }
       }
     }
@@ -113,4 +109,30 @@ function invert(u: Float64Array, n: number, at: number, width: number, out: Floa
       if (f !== 0) for (let j = k; j < width; j++) out[i * stride + j]! -= f * out[k * stride + j]!;
     }
   }
+}
+
+// The passes over a row's weights, each by itself: the engine compiles them better than loops of one large function.
+
+function copy(from: Float32Array | Uint8Array, i: number, to: Float64Array | Uint8Array, j: number, n: number): void {
+  for (const end = i + n; i < end; i++, j++) to[j] = from[i]!;
+}
+
+/** x²·d. */
+function weigh(x: Float64Array, i: number, d: Float64Array, k: number, scores: Float32Array, j: number, n: number): void {
+  for (const end = i + n; i < end; i++, j++, k++) scores[j] = x[i]! * x[i]! * d[k]!;
+}
+
+/** 1 for what goes; their number. */
+function mark(keep: Uint8Array, i: number, marked: Float64Array, j: number, n: number): number {
+  let gone = 0;
+  for (const end = i + n; i < end; i++, j++) gone += marked[j] = 1 - keep[i]!;
+  return gone;
+}
+
+function settle(x: Float64Array, i: number, keep: Uint8Array, k: number, weights: Float32Array, j: number, n: number): void {
+  for (const end = i + n; i < end; i++, j++, k++) if (keep[k]) weights[j] = x[i]!;
+}
+
+function differences(w: Float32Array, weights: Float32Array, i: number, errors: Float64Array, j: number, n: number): void {
+  for (const end = i + n; i < end; i++, j++) errors[j] = w[i]! - weights[i]!;
 }

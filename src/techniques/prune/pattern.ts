@@ -48,8 +48,8 @@ export function select(
   layers.forEach(({ scores, rows, columns }, i) => {
     if (scores.length !== rows * columns)
       throw new Fault("prune", `layer ${i} has ${scores.length} scores for ${rows} × ${columns} weights`);
-    for (let at = 0; at < scores.length; at++)
-      if (!(scores[at]! >= 0)) throw new Fault("prune", `scores must be numbers of at least 0; got ${scores[at]} in layer ${i}`);
+    const bad = noScore(scores);
+    if (bad >= 0) throw new Fault("prune", `scores must be numbers of at least 0; got ${scores[bad]} in layer ${i}`);
   });
   if (pattern.kind === "nm") return layers.map((l) => ofNeighbours(l, pattern.keep, pattern.of));
   const share = (i: number) => (typeof sparsity === "number" ? sparsity : sparsity[i]!);
@@ -65,6 +65,12 @@ export function select(
     if (keep.length && !keep.includes(1)) keep[highest(u.scores)] = 1;
     return u.spread(keep);
   });
+}
+
+/** Where the first is that is no number ≥ 0; −1: nowhere. */
+function noScore(scores: Float32Array): number {
+  for (let i = 0; i < scores.length; i++) if (!(scores[i]! >= 0)) return i;
+  return -1;
 }
 
 function byRows({ scores, rows, columns }: Scored, sparsity: number, pattern: Pattern): Uint8Array<ArrayBuffer> {
@@ -116,23 +122,14 @@ const digits = [
 
 /** Masks with the units of the lowest scores at 0, `count` weights in all. The bits of floats ≥ 0 order as they do: a radix selection. */
 function mark(layers: readonly Units[], count: number): Uint8Array<ArrayBuffer>[] {
-  const bits = layers.map(({ scores }) => {
-    const out = new Float32Array(scores.length);
-    // −0 is 0.
-    for (let i = 0; i < out.length; i++) out[i] = scores[i]! + 0;
-    return new Uint32Array(out.buffer);
-  });
+  const bits = layers.map(({ scores }) => bitsOf(scores));
   // The highest bits of the threshold first; `rest`: how many weights go whose bits so far equal its own.
   let threshold = 0;
   let rest = count;
   for (const [shift, width] of digits) {
     const counts = new Float64Array(1 << width);
     bits.forEach((b, l) => {
-      const { sizes } = layers[l]!;
-      for (let i = 0; i < b.length; i++) {
-        const digit = (b[i]! >>> shift) - threshold * (1 << width);
-        if (digit >= 0 && digit < counts.length) counts[digit]! += sizes ? sizes[i]! : 1;
-      }
+      tally(b, layers[l]!.sizes, shift, width, threshold, counts);
     });
     let digit = 0;
     while (digit < counts.length - 1 && counts[digit]! <= rest) rest -= counts[digit++]!;
@@ -141,10 +138,8 @@ function mark(layers: readonly Units[], count: number): Uint8Array<ArrayBuffer>[
   let ties = rest;
   return bits.map((b, l) => {
     const { sizes } = layers[l]!;
-    const keep = new Uint8Array(b.length);
-    for (let i = 0; i < b.length; i++) {
-      keep[i] = b[i]! < threshold ? 0 : 1;
-      if (b[i] !== threshold || ties <= 0) continue;
+    const keep = above(b, threshold);
+    for (let i = ties > 0 ? b.indexOf(threshold) : -1; i >= 0 && ties > 0; i = b.indexOf(threshold, i + 1)) {
       const size = sizes ? sizes[i]! : 1;
       // The nearest number of weights: a block of which less than half is wanted stays.
       keep[i] = 2 * ties >= size ? 0 : 1;
@@ -152,6 +147,29 @@ function mark(layers: readonly Units[], count: number): Uint8Array<ArrayBuffer>[
     }
     return keep;
   });
+}
+
+function bitsOf(scores: Float32Array): Uint32Array {
+  const out = new Float32Array(scores.length);
+  // −0 is 0.
+  for (let i = 0; i < out.length; i++) out[i] = scores[i]! + 0;
+  return new Uint32Array(out.buffer);
+}
+
+/** Adds up by digit how many weights the units have whose bits above it are those of `prefix`. */
+function tally(b: Uint32Array, sizes: Uint32Array | null, shift: number, width: number, prefix: number, counts: Float64Array): void {
+  const digit = (1 << width) - 1;
+  for (let i = 0; i < b.length; i++) {
+    const x = b[i]! >>> shift;
+    if (x >>> width === prefix) counts[x & digit]! += sizes ? sizes[i]! : 1;
+  }
+}
+
+/** 1 where it is not below. */
+function above(b: Uint32Array, threshold: number): Uint8Array<ArrayBuffer> {
+  const out = new Uint8Array(b.length);
+  for (let i = 0; i < b.length; i++) out[i] = b[i]! < threshold ? 0 : 1;
+  return out;
 }
 
 /** The highest `keep` of every `of` neighbours in a row stay; of equal scores the later ones. */
