@@ -44,7 +44,7 @@ export interface Group {
 export interface Groups {
   /** In the order of execution. */
   readonly groups: readonly Group[];
-  /** The shape a value would have with groups of these sizes (the others as they are), in the sample run; null: not known. */
+  /** The shape a value would have with groups of these sizes (the others as they are), in the caller's run; null: not known. */
   shapeWith(value: Value, sizes: ReadonlyMap<Group, number>): readonly number[] | null;
   /** What removal goes by. */
   readonly inferred: Inferred;
@@ -56,8 +56,12 @@ export interface Inferred {
   readonly atomOf: ReadonlyMap<Group, Dim>;
   /** Values computed from sizes, as they were in the sample run. */
   readonly derived: ReadonlyMap<Value, Tensor>;
-  /** The sample runs: the first is the caller's, the second (if the model leaves sizes open and takes it) has those sizes changed. */
+  /**
+   * The sample runs: the caller's and (if the model leaves sizes open and takes it) one with those sizes changed. Dimensions are those of the
+   * first: of the other one where the caller leaves an open size at 1, which would not be seen in a product of it and channels.
+   */
   readonly samples: readonly Sample[];
+  readonly caller: Sample;
 }
 
 export interface Sample {
@@ -75,18 +79,19 @@ export async function findGroups(model: Model, feeds: Batch, options: Pick<Sessi
   partZeroPoints(model);
   const first = await sampled(model, feeds, options);
   const second = await varied(model, feeds, options);
-  const samples = second ? [first, second] : [first];
-  const derived = await derive(model, first.typeOf, options);
+  const samples = !second ? [first] : hidden(model, feeds) ? [second, first] : [first, second];
+  const base = samples[0]!;
+  const derived = await derive(model, base.typeOf, options);
   const stable = new Map<Value, Tensor | null>(derived);
-  if (second) {
-    const other = await derive(model, second.typeOf, options);
+  if (samples[1]) {
+    const other = await derive(model, samples[1].typeOf, options);
     for (const [v, t] of derived) {
       const u = other.get(v);
       if (!u || valuesOf(u).join() !== valuesOf(t).join()) stable.set(v, null);
     }
   }
-  const found = dimensions(model, (v) => first.typeOf(v)?.shape ?? null, stable);
-  if (second) freezeVarying(model, found, first, second);
+  const found = dimensions(model, (v) => base.typeOf(v)?.shape ?? null, stable);
+  if (samples[1]) freezeVarying(model, found, base, samples[1]);
   const atomOf = new Map<Group, Dim>();
   const inexact = inexactAtoms(found);
   for (const [atom, members] of membersOf(model, found)) {
@@ -97,24 +102,33 @@ export async function findGroups(model: Model, feeds: Batch, options: Pick<Sessi
     const group = { name, size: atom.size, frozen: atom.frozen, inexact: inexact.get(atom) ?? null, members };
     atomOf.set(group, atom);
   }
-  return grouped({ model, dimensions: found, atomOf, derived, samples });
+  return grouped({ model, dimensions: found, atomOf, derived, samples, caller: first });
+}
+
+/** Whether an open size is 1. */
+function hidden(model: Model, feeds: Batch): boolean {
+  return model.graph.inputs.some(
+    (v) => !v.data && !!feeds[v.name]?.shape.some((n, i) => n === 1 && typeof v.type?.shape?.[i] !== "number"),
+  );
 }
 
 function grouped(inferred: Inferred): Groups {
-  const { dimensions, atomOf } = inferred;
+  const { dimensions, atomOf, caller } = inferred;
   return {
     groups: [...atomOf.keys()],
     inferred,
     shapeWith(value, sizes) {
       const count = new Map([...sizes].map(([g, n]) => [atomOf.get(g), n]));
-      return dimensions.of(value)?.map((d) => sizeWith(d, (a) => count.get(a) ?? a.size)) ?? null;
+      const seen = caller.typeOf(value)?.shape;
+      const now = (d: Dim) => sizeWith(d, (a) => count.get(a) ?? a.size);
+      return dimensions.of(value)?.map((d, i) => (seen ? Math.round((seen[i]! * now(d)) / Math.max(1, d.size)) : now(d))) ?? null;
     },
   };
 }
 
 /** The groups of a clone, in the same order, without looking for them again; `copies`: as {@link cloneModel} filled it. */
 export function carriedOver({ inferred }: Groups, clone: Model, copies: ReadonlyMap<Value, Value>): Groups {
-  const { dimensions, atomOf, derived, samples } = inferred;
+  const { dimensions, atomOf, derived, samples, caller } = inferred;
   const originals = new Map([...copies].map(([v, c]) => [c, v]));
   const through = <T>(f: (v: Value) => T | null) => {
     return (c: Value): T | null => {
@@ -124,12 +138,14 @@ export function carriedOver({ inferred }: Groups, clone: Model, copies: Readonly
   };
   const copyOf = (v: Value) => copies.get(v)!;
   const nodeOf = (n: Node) => copyOf(n.outputs.find((v) => v)!).producer!;
+  const seen = samples.map(({ feeds, typeOf }): Sample => ({ feeds, typeOf: through(typeOf) }));
   return grouped({
     model: clone,
     dimensions: { of: through(dimensions.of), said: dimensions.said.map((s) => ({ ...s, node: nodeOf(s.node) })) },
     atomOf: new Map([...atomOf].map(([g, a]) => [{ ...g, members: g.members.map((m) => ({ ...m, value: copyOf(m.value) })) }, a])),
     derived: new Map([...derived].map(([v, t]) => [copyOf(v), t])),
-    samples: samples.map(({ feeds, typeOf }) => ({ feeds, typeOf: through(typeOf) })),
+    samples: seen,
+    caller: seen[samples.indexOf(caller)]!,
   });
 }
 
