@@ -25,9 +25,17 @@ export interface Removal {
 /** Above the scores of what is gone, below all others. */
 const least = 2 ** -100;
 
-/** The masks that scores (≥ 0, in the stored layouts) ask for. Errors: a weight whose rows are not known, where the pattern needs them. */
+/** The masks that scores (≥ 0, in the stored layouts) ask for. Errors: a score that is no number ≥ 0; a weight whose rows are not known, where the pattern needs them. */
 export function choose(weights: readonly Weight[], scores: readonly Float32Array[], c: Choice, { at, before, hysteresis }: Removal): Masks {
   const pattern = parsePattern(c.pattern);
+  scores.forEach((s, i) => {
+    const bad = s.find((x) => !(x >= 0));
+    if (bad !== undefined)
+      throw new Fault(
+        `weight "${weights[i]!.value.name}"`,
+        `cannot be compared: scores must be numbers of at least 0; got ${bad}, as from weights or data that are no numbers; exclude would leave it alone`,
+      );
+  });
   const layouts = weights.map((w, i): Layout => {
     const layout = pattern.kind === "free" && c.scope !== "row" ? { rows: 1, columns: scores[i]!.length, order: null } : layoutOf(w);
     if (!layout)

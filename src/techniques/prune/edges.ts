@@ -2,6 +2,7 @@
 import { choice, int, number, optional, text, type ValuesOf } from "../../data/params.ts";
 import { cloneModel, type Model, type Node, type Value } from "../../ir/graph.ts";
 import { allGraphs, find } from "../../ir/walk.ts";
+import { sizeOf } from "../../tensor/dtype.ts";
 import { Fault } from "../../tensor/fault.ts";
 import { numbersOf, type Tensor } from "../../tensor/tensor.ts";
 import type { Checkpoint } from "../../train/checkpoint.ts";
@@ -91,9 +92,10 @@ export interface Importance {
 /** Which data it takes at least: for a technique's `needs`. */
 export const needsOf = (p: EdgeParams): ("train" | "calibration")[] => (p.schedule !== "oneshot" || (p.epochs ?? 0) > 0 ? ["train"] : []);
 
-/** The weights that the parameters select, in graph order. Errors: none. */
+/** The weights that the parameters select, in graph order, empty ones aside. Errors: none. */
 export function selected(model: Model, p: Pick<EdgeParams, "include" | "exclude">, what: string): Weight[] {
-  const weights = weightsOf(model, { ...(p.include ? { include: p.include } : {}), ...(p.exclude ? { exclude: p.exclude } : {}) });
+  const named = weightsOf(model, { ...(p.include ? { include: p.include } : {}), ...(p.exclude ? { exclude: p.exclude } : {}) });
+  const weights = named.filter(({ value }) => sizeOf(value.data!.shape) > 0);
   if (weights.length === 0) throw new Fault(what, "no weight of a Conv, Gemm or MatMul is selected");
   return weights;
 }

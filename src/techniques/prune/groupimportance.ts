@@ -65,7 +65,7 @@ export function magnitudeOf(group: Group, f: (x: number) => number): Float64Arra
 /** Adds sums / (their total + `more`); returns the total. */
 function addShare(out: Float64Array, sums: Float64Array, more: number): number {
   const total = sums.reduce((a, x) => a + x, 0);
-  if (total + more > 0) for (let i = 0; i < out.length; i++) out[i]! += sums[i]! / (total + more);
+  if (total + more !== 0) for (let i = 0; i < out.length; i++) out[i]! += sums[i]! / (total + more);
   return total;
 }
 

@@ -90,6 +90,7 @@ async function apply(model: Model, p: Values, context: Context): Promise<void> {
   const before = cloneModel(model);
   const first = await surveyed(model, p, around);
   tellSkipped(first, context.note);
+  if (first.candidates.length === 0) context.note("nothing is removed: there is no group of channels that can go");
   if (p.lasso > 0) {
     const penalty = groupLasso(first.candidates.map((c) => c.group));
     const loss = sum([

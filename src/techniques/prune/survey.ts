@@ -3,11 +3,13 @@ import type { Batch, Dataset } from "../../data/dataset.ts";
 import { cloneModel, type Model, type Value } from "../../ir/graph.ts";
 import { matcher, namesOf } from "../../ir/select.ts";
 import { isFloat } from "../../tensor/dtype.ts";
+import { Fault } from "../../tensor/fault.ts";
 import { floatsOf } from "../../tensor/tensor.ts";
 import { gaussNewtonDiagonal, gradients } from "../../train/derivatives.ts";
 import type { Loss } from "../../train/loss.ts";
 import { carriedOver, findGroups, type Group, type Groups } from "../../transform/groups.ts";
 import { removeChannels } from "../../transform/remove.ts";
+import { weightsOf } from "../../transform/weights.ts";
 import { sampled } from "../sample.ts";
 import type { Context } from "../technique.ts";
 import { type Cost, channelTerms, costOf, macTerms, parameterTerms, type Sizes } from "./groupcost.ts";
@@ -50,7 +52,7 @@ export interface Survey {
   readonly macs: Cost;
 }
 
-/** `widths`: the groups' sizes before the first round, by name; null: it is the first. */
+/** `widths`: the groups' sizes before the first round, by name; null: it is the first. Errors: `include` names nothing; an importance that is not finite. */
 export async function surveyed(
   model: Model,
   p: Choices,
@@ -59,13 +61,14 @@ export async function surveyed(
 ): Promise<Survey> {
   const groups = await findGroups(model, around.feeds, { threads: around.context.threads });
   const skipped = new Map<string, string[]>();
-  const skip = (why: string, g: Group) => {
+  const skip = (why: string, { name }: { readonly name: string }) => {
     const list = skipped.get(why);
-    if (list) list.push(g.name);
-    else skipped.set(why, [g.name]);
+    if (list) list.push(name);
+    else skipped.set(why, [name]);
   };
   const included = matcher(p.include);
   const excluded = p.exclude ? matcher(p.exclude) : () => false;
+  let named = 0;
   const among: { group: Group; multiple: number; least: number }[] = [];
   for (const g of groups.groups) {
     const is = (hit: typeof included, roles: readonly string[]) =>
@@ -74,8 +77,10 @@ export async function surveyed(
         (m) =>
           roles.includes(m.role) && [...m.value.uses].some((u) => "node" in u && hit([m.value.name, ...namesOf(u.node)], u.node.opType)),
       );
+    const within = is(included, ["out"]);
+    if (within) named++;
     if (g.frozen !== null) skip(g.frozen, g);
-    else if (!is(included, ["out"])) skip("not included", g);
+    else if (!within) skip("not included", g);
     else if (is(excluded, ["out", "in"])) skip("excluded", g);
     else {
       const multiple = multipleOf(g, p.roundTo);
@@ -85,8 +90,18 @@ export async function surveyed(
       else among.push({ group: g, multiple, least });
     }
   }
+  if (named === 0 && p.include !== "*")
+    throw new Fault("structured", `no group is selected; include must match a weight, its node or a group; got "${p.include}"`);
+  for (const { value, uses } of weightsOf(model))
+    if (value.graph !== model.graph || uses.every(({ node }) => node.graph !== model.graph)) skip("inside a branch or loop", value);
   const chosen = among.map((a) => a.group);
   const importance = await importances(model, chosen, p.importance, around);
+  for (const [g, list] of importance)
+    if (!list.every(Number.isFinite))
+      throw new Fault(
+        `group "${g.name}"`,
+        "the importance of its channels is not finite, as its weights or the data are not; exclude would leave it alone",
+      );
   const candidates = among.map((a): Candidate => ({ ...a, importance: importance.get(a.group)! }));
   const [parameters, macs] = [costOf(parameterTerms(model, groups, chosen)), costOf(macTerms(model, groups, chosen))];
   const cost = p.by === "channels" ? costOf(channelTerms(chosen)) : p.by === "parameters" ? parameters : macs;
