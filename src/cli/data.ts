@@ -62,6 +62,8 @@ export const dataHelp = `Data, for --train, --data, --validation and --calibrati
                      for the first input, with --gray [n, height, width, 1]; labels by the sorted names of the
                      folders, or as --classes orders them: give it where a part may lack a class
                      --size 32x32 --preprocess layout:to=nchw --preprocess scale:by=255
+  folder/*.jpg|png|webp
+                     the same without labels: to calibrate with, or to train on with loss=teacher
   x.jsonl            a text a line: {"text": "…", "text_pair": "…", "label": 0}, the pair if there is one; read by
                      the package @huggingface/tokenizers (npm install @huggingface/tokenizers): input_ids,
                      attention_mask, token_type_ids [n, length] and labels (numbers, or names as above)

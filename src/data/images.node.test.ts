@@ -64,6 +64,15 @@ test("cut, stretched, with bars; gray; upright; without transparency", async () 
   expect(Array.from(numbersOf((await openData(at("clear"), { size: [2, 4] })).take([0]).x!)).slice(0, 3)).toEqual([9, 8, 7]);
 });
 
+test("a folder without folders holds images without labels", async () => {
+  put("plain/2.png", await halves(blue!, blue!).png().toBuffer());
+  put("plain/1.png", await halves(red!, blue!).png().toBuffer());
+  put("plain/notes.txt", new Uint8Array(3));
+  const d = await openData(at("plain"), { size: [2, 4] });
+  expect([d.length, d.names]).toEqual([2, ["x"]]);
+  expect(Array.from(numbersOf(d.take([1]).x!))).toEqual(Array(8).fill(blue).flat());
+});
+
 test("classes in a given order", async () => {
   const labels = async (classes: string[]) =>
     Array.from(numbersOf((await openData(at("set"), { size: 2, classes })).take([0, 1, 2]).labels!));

@@ -1,4 +1,4 @@
-/** Folders of images, one folder a class. Node only, by the optional package sharp. */
+/** Folders of images, with a folder for each class or without classes. Node only, by the optional package sharp. */
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { Fault } from "../tensor/fault.ts";
@@ -31,9 +31,16 @@ export function classFolders(folder: string): string[] {
     .sort();
 }
 
+/** The images that lie in a folder itself, sorted by name. */
+export function imagesIn(folder: string): string[] {
+  return readdirSync(folder)
+    .filter((f) => ending.test(f))
+    .sort();
+}
+
 /**
  * The images of `folder/<class>/*.jpg|jpeg|png|webp`, by class, then by name: `input` uint8 [n, height, width, 3] (gray: 1) and `labels`
- * int64 [n], the classes' numbers in `classes`, default their sorted names. Turned upright as EXIF says, resized by Lanczos 3, transparency
+ * int64 [n], the classes' numbers in `classes`, default their sorted names. A folder without folders: its own images, without labels. Turned upright as EXIF says, resized by Lanczos 3, transparency
  * dropped. All are decoded now and held as bytes. Errors: sharp is not installed, a class without images, no class of `classes`, a file
  * that is not an image or has too many pixels, more bytes than the limit.
  */
@@ -48,12 +55,13 @@ export async function openImages(
       throw new Fault(folder, `a size must be a whole number from 1 to ${limits.imageSide}; got ${height}x${width}`);
   const names = classFolders(folder);
   const numbers = classNumbers(folder, names, classes);
-  const files = names.flatMap((name) => {
-    const images = readdirSync(join(folder, name)).filter((f) => ending.test(f));
+  const labelled = names.flatMap((name) => {
+    const images = imagesIn(join(folder, name));
     if (images.length === 0)
       throw new Fault(join(folder, name), "holds no images; a folder for each class with .jpg, .png or .webp files would be right");
-    return images.sort().map((f) => ({ path: join(folder, name, f), label: numbers.get(name)! }));
+    return images.map((f) => ({ path: join(folder, name, f), label: numbers.get(name)! }));
   });
+  const files = names.length ? labelled : imagesIn(folder).map((f) => ({ path: join(folder, f), label: null }));
   const channels = gray ? 1 : 3;
   const bytes = height * width * channels;
   if (files.length * bytes > limits.unpacked)
@@ -83,13 +91,10 @@ export async function openImages(
   // A few at a time: each holds a whole image at its own size.
   for (let at = 0; at < files.length; at += 4)
     await Promise.all(Array.from({ length: Math.min(4, files.length - at) }, (_, i) => decode(at + i)));
+  const labels = labelled.map((f) => f.label);
   return {
     [input]: { dtype: "uint8", shape: [files.length, height, width, channels], data },
-    labels: tensor(
-      "int64",
-      [files.length],
-      files.map((f) => f.label),
-    ),
+    ...(names.length ? { labels: tensor("int64", [labels.length], labels) } : {}),
   };
 }
 

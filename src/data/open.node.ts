@@ -6,7 +6,7 @@ import { Fault } from "../tensor/fault.ts";
 import { numbersOf, type Tensor, tensor } from "../tensor/tensor.ts";
 import { type Dataset, fromArrays } from "./dataset.ts";
 import { readIdx } from "./idx.ts";
-import { classFolders, type ImageOptions, openImages } from "./images.node.ts";
+import { classFolders, type ImageOptions, imagesIn, openImages } from "./images.node.ts";
 import { type TextOptions, tokenize } from "./jsonl.ts";
 import { readNpy } from "./npy.ts";
 import { readNpz } from "./npz.ts";
@@ -31,6 +31,7 @@ export interface OpenDataOptions extends ImageOptions, TextOptions {
  * - an IDX file (`…-images-idx3-ubyte`, also gzipped): the images as `input`, with the labels file beside it;
  * - a folder of MNIST's files: its training part, or its test part;
  * - a folder of a folder of images for each class: bytes [n, height, width, channels] as `input` ({@link openImages}, by the package sharp);
+ * - a folder of images: the same without labels;
  * - a `.jsonl` file of texts and labels ({@link tokenize}, by the package @huggingface/tokenizers).
  *
  * Labels of an integer type come as int64. Errors: no such file, another kind of file, a name the file lacks, arrays of different lengths.
@@ -42,7 +43,8 @@ export async function openData(path: string, options: OpenDataOptions = {}): Pro
   if (!stat) throw new Fault(path, "no such file or folder");
   const name = basename(path);
   const idx = () => readdirSync(path).some((f) => f.includes("-images-idx3-ubyte"));
-  if (stat.isDirectory() && !idx() && classFolders(path).length > 0) arrays = await openImages(path, input, options);
+  if (stat.isDirectory() && !idx() && (classFolders(path).length > 0 || imagesIn(path).length > 0))
+    arrays = await openImages(path, input, options);
   else if (stat.isDirectory()) arrays = openIdx(path, `${part === "train" ? "train" : "t10k"}-images-idx3-ubyte`, input);
   else if (name.endsWith(".npz")) arrays = readNpz(bytes(path), path);
   else if (name.endsWith(".npy")) arrays = { [input]: readNpy(bytes(path), path) };
@@ -51,7 +53,7 @@ export async function openData(path: string, options: OpenDataOptions = {}): Pro
   else
     throw new Fault(
       path,
-      "is no data file known here; an .npz, .npy, IDX or .jsonl file, or a folder of MNIST files or of images by class, would be right",
+      "is no data file known here; an .npz, .npy, IDX or .jsonl file, or a folder of MNIST files or of images, would be right",
     );
   if (labels !== undefined && labels !== "labels") {
     const t = arrays[labels];
