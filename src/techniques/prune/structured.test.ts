@@ -250,6 +250,14 @@ describe("with training", () => {
     expect(await lost(importance)).toBeLessThan(await lost("random"));
   });
 
+  test("taylor by a teacher's answers, whose divergence has no gradient at the teacher itself", async () => {
+    const by = (importance: "taylor" | "obd" | "random") =>
+      after(trained, structured({ ...setting, ratio: 0.4, epochs: 0, importance, loss: "teacher" }), context(trained, data));
+    const small = await by("taylor");
+    expect(await lossOf(small)).toBeLessThan(await lossOf(await by("random")));
+    expect(Buffer.from(writeModel(small)).equals(Buffer.from(writeModel(await by("obd"))))).toBe(true);
+  });
+
   test("the same seed gives the same bytes", async () => {
     const bytes = async () => Buffer.from(writeModel(await after(trained, structured({ ...setting, epochs: 1 }), context(trained, data))));
     expect((await bytes()).equals(await bytes())).toBe(true);

@@ -26,7 +26,7 @@ const params = {
   }),
   speedup: number(1.25, { min: 1, doc: "with by=latency, how many times as fast as before the net must run, by measurement" }),
   importance: choice(["l2", "l1", "bn", "taylor", "obd", "activation", "random"], {
-    doc: "of a channel: shares of its coupled weights' squares (l2) or magnitudes (l1), BatchNormalization's scale (bn), what the loss changes by the squared gradients (taylor) or second derivatives (obd) of all its weights, the energy it hands on to its readers (activation), chance (random)",
+    doc: "of a channel: shares of its coupled weights' squares (l2) or magnitudes (l1), BatchNormalization's scale (bn), what the loss changes by the squared gradients (taylor; of a teacher's divergence alone, which has none where the net is the teacher, as obd) or second derivatives (obd) of all its weights, the energy it hands on to its readers (activation), chance (random)",
   }),
   scope: choice(["global", "layer"], {
     doc: "global: the least important for the cost gained go first, wherever they are; layer: all groups lose the same share",

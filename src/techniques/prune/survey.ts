@@ -130,8 +130,9 @@ async function importances(
       const weights = [...new Set(groups.flatMap((g) => g.members.map((m) => m.value)))].filter((v) => isFloat(v.data!.dtype));
       const options = { examples: few, seed: context.seed, threads: context.threads };
       const { loss, data: examples } = lesson!;
+      // Where the net still is its teacher, their divergence has no gradient; the squares to be expected are its second derivatives.
       const second =
-        kind === "obd"
+        kind === "obd" || loss.name === "kl"
           ? await gaussNewtonDiagonal(model, weights, examples, loss, options)
           : await gradients(model, weights, examples, loss, { ...options, of: "squared" });
       const saliency = new Map(weights.map((v, i) => [v, quadratic(floatsOf(v.data!), second[i]!)]));
