@@ -52,6 +52,11 @@ const t9 = 2.2621571628;
 export const host: Host = {
   cores: availableParallelism(),
 
+  processorTime() {
+    const { user, system } = process.cpuUsage();
+    return (user + system) / 1000;
+  },
+
   machine: () => ({
     processor: cpus()[0]?.model.trim() ?? "unknown",
     cores: availableParallelism(),

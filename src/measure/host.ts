@@ -25,6 +25,8 @@ export interface Host {
   readonly load: (path: string) => Promise<Model>;
   /** Logical cores this process may use. */
   readonly cores: number;
+  /** Milliseconds of processor time that this process took so far, all its threads together; null where nobody tells. */
+  readonly processorTime: (() => number) | null;
   /** Bytes as a file (with its external data), and what brotli at quality 9 makes of them (null: not asked for, or not here). `path`: where the model lies on disk, if it does. */
   readonly bytes: (model: Model, path: string | null, brotli: boolean) => Promise<{ file: number; brotli: number | null }>;
   /** Runs a second of each model under load, in alternating slices of the time, and 95 % intervals; null where there are no workers for it. */

@@ -17,6 +17,7 @@ export const host: Host = {
     return readModel(new Uint8Array(await response.arrayBuffer()), { name: path });
   },
   cores: globalThis.navigator?.hardwareConcurrency ?? 1,
+  processorTime: null,
   async bytes(model) {
     return { file: writePieces(model, { embed: true }).reduce((n, p) => n + p.byteLength, 0), brotli: null };
   },

@@ -15,6 +15,8 @@ export interface LatencyOptions {
   /** Further session config entries. */
   readonly config?: SessionOptions["config"];
   readonly progress?: (round: number, of: number) => void;
+  /** What times are read from, in milliseconds; default: the wall clock. */
+  readonly clock?: () => number;
 }
 
 /** Runs at the head of each block that are not counted: caches still hold the other model. */
@@ -37,7 +39,7 @@ export async function latency(
   models: readonly { readonly model: Model; readonly feeds: Batch }[],
   options: LatencyOptions = {},
 ): Promise<Measurement[][]> {
-  const { threads = 1, seconds = 2, rounds: least = 6, config } = options;
+  const { threads = 1, seconds = 2, rounds: least = 6, config, clock = () => performance.now() } = options;
   const sessions: Session[] = [];
   try {
     for (const { model } of models) sessions.push(await open(model, { threads, spinning: false, config }));
@@ -46,8 +48,8 @@ export async function latency(
     let rounds = least;
     for (const [i, s] of sessions.entries()) {
       const { feeds } = models[i]!;
-      await block(s, feeds, 2);
-      const typical = Math.max(1e-3, Math.min(...(await block(s, feeds, 3))));
+      await block(s, feeds, 2, clock);
+      const typical = Math.max(1e-3, Math.min(...(await block(s, feeds, 3, clock))));
       const runs = Math.max(leastRuns, Math.ceil(leastBlock / typical));
       sizes.push(runs);
       rounds = Math.max(rounds, Math.min(60, Math.round((seconds * 1000) / (runs * typical))));
@@ -57,7 +59,7 @@ export async function latency(
     for (let round = 0; round < rounds; round++) {
       const order = models.map((_, i) => i);
       for (const i of round % 2 ? order.reverse() : order) {
-        const counted = (await block(sessions[i]!, models[i]!.feeds, sizes[i]!)).slice(dropped);
+        const counted = (await block(sessions[i]!, models[i]!.feeds, sizes[i]!, clock)).slice(dropped);
         times[i]!.push(...counted);
         medians[i]!.push(quantile(counted.sort(ascending), 0.5));
       }
@@ -69,12 +71,12 @@ export async function latency(
   }
 }
 
-async function block(session: Session, feeds: Batch, runs: number): Promise<number[]> {
+async function block(session: Session, feeds: Batch, runs: number, clock: () => number): Promise<number[]> {
   const times = new Array<number>(runs);
   for (let i = 0; i < runs; i++) {
-    const start = performance.now();
+    const start = clock();
     await session.run(feeds);
-    times[i] = performance.now() - start;
+    times[i] = clock() - start;
   }
   return times;
 }

@@ -2,6 +2,7 @@ import { mkdtempSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { host } from "#host";
 import { fromArrays, fromFeeds } from "../data/dataset.ts";
 import { type Model, newModel } from "../ir/graph.ts";
 import { load, save } from "../onnx/file.ts";
@@ -157,4 +158,29 @@ test("what cannot be measured is said in one line, with the model's name", async
   await expect(run(mlp(8), { data: fromArrays({ y: tensor("float32", [1, 1], [1]) }) })).rejects.toThrow('m.onnx: data: has no array "x"');
   await expect(run(mlp(8), { data: fromArrays({ x: tensor("float32", [0, 20], []) }) })).rejects.toThrow("m.onnx: data: holds no example");
   await expect(latency([{ model: mlp(8), feeds: {} }])).rejects.toThrow('input "x" was not given');
+});
+
+test("latency by a clock of the caller's; processor time stands still while nothing is computed", async () => {
+  const model = mlp(8);
+  let now = 0;
+  // Each run reads the clock at its start and its end.
+  const figures = await latency(
+    [
+      { model, feeds: { x: data.take([0]).x! } },
+      { model, feeds: { x: data.take([0]).x! } },
+    ],
+    {
+      seconds: 0.01,
+      clock: () => (now += 30),
+    },
+  );
+  expect(of(figures[0]!, "latency", { percentile: 50 })!.value).toBe(30);
+  expect(of(figures[1]!, "speedup", {})!.value).toBe(1);
+  const clock = host.processorTime!;
+  const asleep = clock();
+  await new Promise((done) => setTimeout(done, 300));
+  expect(clock() - asleep).toBeLessThan(150);
+  const awake = clock();
+  while (clock() - awake < 20);
+  expect(clock()).toBeGreaterThan(awake);
 });

@@ -1,4 +1,5 @@
 /** Widths by the clock: a net as fast as wanted, and whether one that was asked for by its size is faster at all. */
+import { host } from "#host";
 import type { Batch } from "../../data/dataset.ts";
 import { cloneModel, type Model } from "../../ir/graph.ts";
 import { latency } from "../../measure/latency.ts";
@@ -45,11 +46,14 @@ export async function fastEnough(
   return { sizes: after(steps.slice(0, found.net)), speedup: found.speedup };
 }
 
-/** Speed-ups of nets over the first one, all side by side. */
+/**
+ * Speed-ups of nets over the first one, all side by side. A single thread is timed by the processor time it takes, where the machine tells:
+ * what else runs there slows the clock by chance, now one net and now the other.
+ */
 async function timed(before: Model, nets: readonly Model[], feeds: Batch, threads: number, seconds: number): Promise<Speedup[]> {
   const figures = await latency(
     [before, ...nets].map((model) => ({ model, feeds })),
-    { threads, seconds },
+    { threads, seconds, ...(threads === 1 && host.processorTime ? { clock: host.processorTime } : {}) },
   );
   return figures.slice(1).map((list) => {
     const { value, interval } = list.find((m) => m.metric === "speedup")!;
