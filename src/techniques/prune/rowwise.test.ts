@@ -1,8 +1,10 @@
 import { expect, test } from "vitest";
+import { inverse } from "../../tensor/linalg/dense.ts";
 import { solve } from "../../tensor/linalg/solve.ts";
 import { random } from "../../tensor/random.ts";
 import { outputError } from "../hessian.ts";
 import { surgeonRows } from "./rowwise.ts";
+import { excise, leastSalient } from "./surgeon.ts";
 
 const [rows, columns, examples] = [6, 20, 64];
 const r = random(2, "rowwise");
@@ -52,6 +54,19 @@ test("what stays is the least-squares solution for where it stays", () => {
     stay.forEach((i, k) => {
       expect(Math.abs(weights[row * columns + i]! - want[k]!)).toBeLessThan(1e-3);
     });
+  }
+});
+
+test("a row alone loses the weights that optimal brain surgery takes one by one, in its order", () => {
+  const h = hessian.slice();
+  const mean = [...Array(columns).keys()].reduce((m, i) => m + h[i * columns + i]! / columns, 0);
+  for (let i = 0; i < columns; i++) h[i * columns + i]! += i === 4 ? mean : 0.01 * mean;
+  const row = Float64Array.from(w.subarray(0, columns), (v, i) => (i === 4 ? 0 : v));
+  const inv = inverse(h, columns);
+  const left = new Uint8Array(columns).fill(1);
+  for (let count = 1; count < columns; count++) {
+    excise(row, inv, left, leastSalient(row, inv, left));
+    expect([...surgeonRows(w.slice(0, columns), 1, columns, hessian, count).keep]).toEqual([...left]);
   }
 });
 
