@@ -80,6 +80,16 @@ export async function withMoments(
   await flush();
 }
 
+/** Of all rows that two layers of one weight read. May change `a`. */
+export function together(a: Moments | null, b: Moments | null): Moments | null {
+  if (!a || !b) return a ?? b;
+  const n = a.n + b.n;
+  b.hessian.forEach((x, i) => {
+    a.hessian[i]! += x;
+  });
+  return { n, hessian: a.hessian, meanAbs: a.meanAbs.map((x, i) => (x * a.n + b.meanAbs[i]! * b.n) / n) };
+}
+
 /** Σ x² by column of each layer's matrix, the Hessian's diagonal alone, over the examples of {@link withMoments}; null where no row was seen. */
 export async function inputSquares(
   model: Model,

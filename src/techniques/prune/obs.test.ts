@@ -1,9 +1,11 @@
 import { beforeAll, describe, expect, test } from "vitest";
 import { type Dataset, fromArrays } from "../../data/dataset.ts";
-import { cloneModel, type Model } from "../../ir/graph.ts";
+import { cloneModel, type Model, type Value } from "../../ir/graph.ts";
 import { mlp } from "../../nets/mlp.ts";
+import { net } from "../../nets/net.ts";
+import { open } from "../../runtime/session.ts";
 import { random } from "../../tensor/random.ts";
-import { numbersOf, tensor } from "../../tensor/tensor.ts";
+import { floatsOf, numbersOf, tensor } from "../../tensor/tensor.ts";
 import { fit } from "../../train/fit.ts";
 import { gaussNewton } from "../../train/gaussnewton.ts";
 import { crossEntropy } from "../../train/loss.ts";
@@ -11,7 +13,7 @@ import { adam } from "../../train/optimizer.ts";
 import { outputError } from "../hessian.ts";
 import { elementsOf } from "../matrix.ts";
 import { withMoments } from "../moments.ts";
-import type { Context } from "../technique.ts";
+import type { Context, Step } from "../technique.ts";
 import { weightLayers } from "../weightlayers.ts";
 import { magnitude } from "./magnitude.ts";
 import { obs } from "./obs.ts";
@@ -120,6 +122,29 @@ test("obs by layer: each layer's outputs change less than by magnitude", async (
   });
   const zeros = weightLayers(model).layers.map((l) => elementsOf(l.matrix).filter((v) => v === 0).length);
   expect(zeros).toEqual([16, 8]);
+});
+
+test("obs by layer: a weight that two layers read, turned, is done once, by what both read", async () => {
+  const tied = net("tied", 2);
+  const input = tied.model.graph.input("x", "float32", ["batch", 4]);
+  const w = tied.weight("w", [4, 4], "glorot");
+  const read = (name: string, v: Value) => tied.op(name, "MatMul", [v, tied.op(`${name}.turned`, "Transpose", [w], { perm: [1, 0] })]);
+  const model = tied.done(read("second", tied.op("tanh", "Tanh", [read("first", input)])), ["batch", 4]);
+  const outputs = async (m: Model) => {
+    const session = await open(m);
+    const y = floatsOf((await session.run({ x: tensor("float32", [n, 4], x) }))[m.graph.outputs[0]!.name]!);
+    await session.release();
+    return y;
+  };
+  const before = await outputs(model);
+  const off = async (technique: Step) => {
+    const m = cloneModel(model);
+    await technique.apply(m, context(null));
+    expect(numbersOf([...m.graph.initializers].find((v) => v.name === "w")!.data!).filter((v) => v === 0).length).toBe(8);
+    const y = await outputs(m);
+    return Math.hypot(...y.map((v, i) => v - before[i]!));
+  };
+  expect(await off(obs({ scope: "layer", sparsity: 0.5 }))).toBeLessThan(await off(magnitude({ sparsity: 0.5, epochs: 0 })));
 });
 
 test("what it refuses is said in one line", async () => {

@@ -1,22 +1,19 @@
 /** Optimal Brain Surgeon: weights go one by one, and all others move so that the loss rises least (Hassibi, Stork 1993). */
 import { choice, flag, int, number, optional, type ValuesOf } from "../../data/params.ts";
 import type { Model, Value } from "../../ir/graph.ts";
-import { labelOf, onlyReader } from "../../ir/walk.ts";
+import { onlyReader } from "../../ir/walk.ts";
 import { isFloat, sizeOf } from "../../tensor/dtype.ts";
 import { Fault } from "../../tensor/fault.ts";
 import { numbersOf, tensor } from "../../tensor/tensor.ts";
 import { gaussNewton } from "../../train/gaussnewton.ts";
 import { parseLoss } from "../../train/loss.ts";
 import { liftConstants } from "../../transform/fold.ts";
-import { dropDefault, otherReader, type Weight } from "../../transform/weights.ts";
+import { dropDefault, type Weight } from "../../transform/weights.ts";
 import { labelled, training } from "../finetune.ts";
-import { leave } from "../left.ts";
-import { elementsOf } from "../matrix.ts";
-import { unseen, withMoments } from "../moments.ts";
 import { sampled } from "../sample.ts";
 import { type Context, defineTechnique } from "../technique.ts";
-import { type WeightLayer, weightLayers } from "../weightlayers.ts";
-import { holdAndTrain, selected, selection } from "./edges.ts";
+import { holdAndTrain, report, selected, selection } from "./edges.ts";
+import { pruneLayers, solvable } from "./layers.ts";
 import { deletions } from "./operation.ts";
 import { surgeonRows } from "./rowwise.ts";
 
@@ -71,7 +68,7 @@ export const obs = defineTechnique({
       throw new Fault("obs", `takes the Hessian of up to ${most} weights; got ${n}: scope=layer, or sparsegpt, would be right`);
     if (whole && inside.length)
       context.note(`stay as they are: ${inside.map((w) => w.value.name).join(", ")}: in a branch, whose gradients cannot be had`);
-    const changed = whole ? await network(model, values, n, p, context) : await layers(model, p, context);
+    const changed = whole ? await network(model, values, n, p, context) : await layers(model, weights, p, context);
     if (p.epochs === 0 || changed.length === 0) return;
     const keep = changed.map((v) => Uint8Array.from(numbersOf(v.data!), (x) => (x === 0 ? 0 : 1)));
     const held = changed.map((value) => ({ value }));
@@ -143,48 +140,19 @@ async function network(model: Model, values: readonly Value[], n: number, p: Val
 }
 
 /** Each layer by the Hessian of its own outputs. */
-async function layers(model: Model, p: Values, context: Context): Promise<readonly Value[]> {
-  const found = weightLayers(model, { ...(p.include ? { include: p.include } : {}), ...(p.exclude ? { exclude: p.exclude } : {}) });
-  const { left } = found;
-  const chosen: WeightLayer[] = [];
-  for (const l of found.layers) {
-    if (l.op === "Gather") continue;
-    const { rows, columns } = l.matrix;
-    const cost = rows * columns ** 3;
-    const plain = l.matrix.tensor === l.weight.data || l.use.through.length === 0;
-    const other = otherReader({ value: l.weight, uses: [l.use] });
-    const why =
-      unseen(l) ??
-      (other ? `${other} reads the weight too` : null) ??
-      (plain ? null : "its weight is stored in another form than it is read in") ??
-      (cost > deepest ? "it has too many inputs for exact removal, whose time grows with their cube; sparsegpt does such layers" : null);
-    if (why) leave(left, why, l.node);
-    else chosen.push(l);
-  }
-  for (const [why, names] of left) context.note(`stay as they are: ${names.join(", ")}: ${why}`);
-  if (chosen.length === 0) throw new Fault("obs", `no selected layer can be taken by itself; ${[...left.keys()].join("; ")}`);
-  const all = chosen.reduce((s, l) => s + l.matrix.rows * l.matrix.columns, 0);
+async function layers(model: Model, weights: readonly Weight[], p: Values, context: Context): Promise<readonly Value[]> {
+  const seen = solvable(model, weights, "obs", context, ({ matrix: { rows, columns } }) =>
+    rows * columns ** 3 > deepest
+      ? "it has too many inputs for exact removal, whose time grows with their cube; sparsegpt does such layers"
+      : null,
+  );
+  const all = [...seen.keys()].reduce((s, w) => s + sizeOf(w.value.data!.shape), 0);
   const sparsity = p.left === null ? p.sparsity : 1 - Math.min(all, p.left) / all;
   if (sparsity === 0) return [];
-  const changed: Value[] = [];
-  await withMoments(model, chosen, (context.calibration ?? context.train)!, context.threads, (l, moments) => {
-    const { rows, columns, turned } = l.matrix;
-    if (!moments?.hessian.every(Number.isFinite)) {
-      context.note(`stays as it is: ${labelOf(l.node)}: its inputs were not seen, or are not all finite`);
-      return;
-    }
-    const count = Math.round(sparsity * rows * columns);
-    const { weights, keep } = surgeonRows(elementsOf(l.matrix), rows, columns, moments.hessian, count, p.damp);
-    const stored = turned ? weights.map((_, at) => weights[(at % rows) * columns + Math.floor(at / rows)]!) : weights;
-    set(l.weight, stored, context);
-    changed.push(l.weight);
-    context.note(
-      `${l.weight.name}: ${share(
-        keep.reduce((s, k) => s + k, 0),
-        keep.length,
-      )}`,
-    );
-    context.progress({ what: "obs", step: changed.length, of: chosen.length });
+  const { pruned, keep } = await pruneLayers(model, seen, context, {
+    what: "obs",
+    solve: (w, { rows, columns }, { hessian }) => surgeonRows(w, rows, columns, hessian, Math.round(sparsity * rows * columns), p.damp),
   });
-  return changed;
+  report(pruned, keep, { pattern: "free", sparsity }, context);
+  return pruned.map((w) => w.value);
 }
