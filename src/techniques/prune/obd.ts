@@ -33,9 +33,17 @@ export const obd = defineTechnique({
     pruneEdges(model, p, context, "obd", {
       async scores(now, weights) {
         const { seed, threads, train } = context;
+        const progress = (step: number, of: number) => context.progress({ what: "obd: second derivatives", step, of });
         const values = weights.map((w) => w.value);
         const derivatives = p.form === "lm" ? gaussNewtonDiagonal : secondDerivatives;
-        const options = { examples: p.examples, sharing: p.sharing, seed, threads, ...(p.probes === null ? {} : { probes: p.probes }) };
+        const options = {
+          examples: p.examples,
+          sharing: p.sharing,
+          seed,
+          threads,
+          progress,
+          ...(p.probes === null ? {} : { probes: p.probes }),
+        };
         const h = await derivatives(now, values, train!, parseLoss(p.loss), options);
         return h.map((x, i) => {
           const w = numbersOf(values[i]!.data!);

@@ -2,6 +2,7 @@
 import { Fault } from "../../tensor/fault.ts";
 import { inverse } from "../../tensor/linalg/dense.ts";
 import { solve } from "../../tensor/linalg/solve.ts";
+import { meanDiagonal } from "../hessian.ts";
 
 export interface Rows {
   readonly weights: Float32Array<ArrayBuffer>;
@@ -19,11 +20,8 @@ export interface Rows {
 export function surgeonRows(w: Float32Array, rows: number, columns: number, hessian: Float64Array, count: number, damp = 0.01): Rows {
   const n = columns;
   if (hessian.length !== n * n) throw new Fault("obs", `a Hessian for ${n} columns has ${n * n} elements; got ${hessian.length}`);
-  if (!hessian.every(Number.isFinite)) throw new Fault("obs", "the Hessian is not finite");
   const h = hessian.slice();
-  let trace = 0;
-  for (let i = 0; i < n; i++) trace += h[i * n + i]!;
-  const mean = trace / n || 1;
+  const mean = meanDiagonal(h, n, "obs");
   const unused = Uint8Array.from({ length: n }, (_, i) => (h[i * n + i]! > 0 ? 0 : 1));
   for (let i = 0; i < n; i++) h[i * n + i]! += unused[i] ? mean : damp * mean;
   const inv = inverse(h, n);

@@ -25,8 +25,15 @@ export const taylor = defineTechnique({
     pruneEdges(model, p, context, "taylor", {
       async scores(now, weights) {
         const { seed, threads, train } = context;
+        const progress = (step: number, of: number) => context.progress({ what: "taylor: gradients", step, of });
         const values = weights.map((w) => w.value);
-        const found = await gradients(now, values, train!, parseLoss(p.loss), { of: p.form, examples: p.examples, seed, threads });
+        const found = await gradients(now, values, train!, parseLoss(p.loss), {
+          of: p.form,
+          examples: p.examples,
+          seed,
+          threads,
+          progress,
+        });
         return found.map((g, i) => {
           const w = numbersOf(values[i]!.data!);
           return g.map((x, k) => (p.form === "squared" ? x * w[k]! ** 2 : Math.abs(x * w[k]!)));
