@@ -3,8 +3,8 @@
  * by what the original says of them. Scored on lines whose words were not trained on: 40 of test/reference/ocr.py (drawn by another program)
  * and 100 of bench/textlines.ts; how long and how fast to train was chosen on rendered lines of training words. Differences from the
  * original are paired, line by line; latencies are taken in alternating blocks, one thread, one picture a run, when all is done.
- *   npx tsx --conditions=source bench/ocr-pruning.ts [--seed 0] [--held] [recognizer|direction|detector …]
- * writes bench/results/ocr-pruning.json. --held scores the held-out lines of training words instead and writes nothing.
+ *   npx tsx --conditions=source bench/ocr-pruning.ts [--seed 0] [--lines 320] [--untuned] [--held] [recognizer|direction|detector …]
+ * writes bench/results/ocr-pruning.json. --untuned adds a row without training; --held scores the held-out lines of training words instead and writes nothing.
  */
 import { parseArgs } from "node:util";
 import { type Dataset, fromArrays, subset } from "../src/data/dataset.ts";
@@ -28,7 +28,8 @@ const { values, positionals } = parseArgs({
   options: {
     seed: { type: "string", default: "0" },
     held: { type: "boolean", default: false },
-    lines: { type: "string", default: "600" },
+    untuned: { type: "boolean", default: false },
+    lines: { type: "string", default: "320" },
     settings: { type: "string" },
   },
 });
@@ -49,19 +50,19 @@ const cases: Record<string, Case> = {
     file: recognizer,
     pictures: (lines) => lines,
     scored: async (_, data) => ({ data, metric: characterError() }),
-    settings: "epochs=5,batchSize=8,learningRate=0.001",
+    settings: "epochs=4,batchSize=8,learningRate=0.001,reconstruct=false",
   },
   direction: {
     file: direction,
     pictures: turnable,
     scored: async (_, data) => ({ data, metric: accuracy() }),
-    settings: "epochs=5,batchSize=16,learningRate=0.001",
+    settings: "epochs=4,batchSize=16,learningRate=0.001,reconstruct=false",
   },
   detector: {
     file: detector,
     pictures: pages,
     scored: overlapWith,
-    settings: "epochs=5,batchSize=4,learningRate=0.001",
+    settings: "epochs=4,batchSize=4,learningRate=0.001,reconstruct=false",
   },
 };
 
@@ -140,10 +141,8 @@ for (const name of names) {
   const unlabelled: Dataset = { ...all, names: ["x"], take: (indices) => ({ x: all.take(indices).x! }) };
   const step = (rest: string) => parseStep(`structured:by=latency,speedup=1.25,importance=activation,loss=teacher,${rest}`);
   const nets: { name: string; model: Model; seconds: number; notes: readonly string[] }[] = [];
-  for (const [name, rest] of [
-    ["pruned", "epochs=0"],
-    ["tuned", settings],
-  ] as const) {
+  const made: Record<string, string> = { ...(values.untuned ? { pruned: "epochs=0,reconstruct=false" } : {}), tuned: settings };
+  for (const [name, rest] of Object.entries(made)) {
     const began = performance.now();
     const { model, run } = await compress(original, [step(rest)], { train: unlabelled, seed, threads, measure: null });
     nets.push({ name, model, seconds: Math.round((performance.now() - began) / 1000), notes: run.steps[0]!.notes });
