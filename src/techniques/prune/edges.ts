@@ -16,6 +16,7 @@ import type { Context } from "../technique.ts";
 import { choose, type Masks, type Removal } from "./choose.ts";
 import { layoutOf } from "./layout.ts";
 import { parsePattern } from "./pattern.ts";
+import { refined, refinement } from "./refinement.ts";
 import { sparsities } from "./scan.ts";
 import { scheduled } from "./schedule.ts";
 
@@ -38,6 +39,7 @@ export const edges = {
     doc: "compare all weights; each layer's among themselves; each output's (row); or each layer's, with a sparsity of its own from what pruning it alone does to the loss (without training data: to the outputs)",
   }),
   pattern: selection.pattern,
+  ...refinement,
   schedule: choice(["oneshot", "iterative", "cubic", "lottery", "dynamic"], {
     doc: "remove all at once; in rounds of pruning and training; gradually while training; in rounds of training, pruning and going back to the first weights, then train what is left (lottery); while training, where what was removed learns on and may come back (dynamic)",
   }),
@@ -90,7 +92,10 @@ export interface Importance {
 }
 
 /** Which data it takes at least: for a technique's `needs`. */
-export const needsOf = (p: EdgeParams): ("train" | "calibration")[] => (p.schedule !== "oneshot" || (p.epochs ?? 0) > 0 ? ["train"] : []);
+export const needsOf = (p: EdgeParams): ("train" | "calibration")[] => [
+  ...(p.refine === "none" ? [] : (["calibration"] as const)),
+  ...(p.schedule !== "oneshot" || (p.epochs ?? 0) > 0 ? (["train"] as const) : []),
+];
 
 /** The weights that the parameters select, in graph order, empty ones aside. Errors: none. */
 export function selected(model: Model, p: Pick<EdgeParams, "include" | "exclude">, what: string): Weight[] {
@@ -127,11 +132,19 @@ export async function pruneEdges(model: Model, p: EdgeParams, context: Context, 
     throw new Fault(what, `lastRate is the output layer's where each has its own sparsity; scope must be layer or row; got ${p.scope}`);
   let finals: number | readonly number[] =
     p.lastRate === 1 ? p.sparsity : weights.map((w) => (isLast(w, weights) ? lastSparsity(p) : p.sparsity));
+  const whole = p.schedule !== "cubic" && p.schedule !== "dynamic";
+  if (p.refine !== "none" && !whole) context.note(`refine=${p.refine} was not used: schedule=${p.schedule} removes while it trains`);
   const next: Run["next"] = async (now, ws, removal) => {
     const scores = await importance.scores(now, ws, context, p);
     // Once, when the first weights go.
     if (p.scope === "sensitivity" && typeof finals === "number") finals = await sparsities(now, ws, scores, p, context);
-    return choose(ws, scores, { scope: p.scope === "sensitivity" ? "layer" : p.scope, pattern: p.pattern, sparsity: finals }, removal);
+    const masks = choose(
+      ws,
+      scores,
+      { scope: p.scope === "sensitivity" ? "layer" : p.scope, pattern: p.pattern, sparsity: finals },
+      removal,
+    );
+    return whole ? refined(now, ws, masks, p, context) : masks;
   };
   const run: Run = { model, weights, p, context, what, epochs, importance, next };
   const keep = await schedules[p.schedule](run);

@@ -38,7 +38,7 @@ export const movement = defineTechnique({
       moved.set(name, s);
       return s;
     };
-    return pruneEdges(model, { ...p, schedule: "cubic", rounds: 1, rewind: 0, lastRate: 1 }, context, "movement", {
+    return pruneEdges(model, { ...p, refine: "none", spread: 0, schedule: "cubic", rounds: 1, rewind: 0, lastRate: 1 }, context, "movement", {
       returns: true,
       watch(step, masks) {
         for (const { weight, value } of masks) {

@@ -18,10 +18,11 @@ export const wanda = defineTechnique({
   params: {
     ...edges,
     sparsity: number(0.5, { min: 0, max: 1, doc: edges.sparsity.doc }),
+    refine: choice(["none", "swaps", "loss"], { default: "loss", doc: `${edges.refine.doc}; none: the paper's own` }),
     scope: choice(["global", "layer", "row", "sensitivity"], { default: "row", doc: edges.scope.doc }),
   },
   ...settings,
-  needs: (p) => ["calibration", ...needsOf(p)],
+  needs: (p) => ["calibration", ...needsOf({ ...p, refine: "none" })],
   async apply(model, p, context) {
     const said = new Set<string>();
     const note = (line: string) => {

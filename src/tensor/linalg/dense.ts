@@ -22,6 +22,8 @@ export interface Part {
 }
 
 export interface Dense {
+  /** What its matrices lie in: for kernels of one's own. */
+  readonly memory: WebAssembly.Memory;
   /** A matrix of zeros. Errors: more than there was room for. */
   matrix(rows: number, columns: number): Matrix;
   /** C += alpha·A·B, or alpha·A·Bᵀ. The parts' sizes must fit; C may not overlap the others. */
@@ -52,6 +54,7 @@ export function dense(elements: number): Dense {
     return { at: of.at + row * stride + column * 8, stride, rows: p.rows ?? of.rows - row, columns: p.columns ?? of.columns - column };
   };
   return {
+    memory,
     matrix(rows, columns) {
       const at = used;
       used += rows * columns * 8;
