@@ -90,22 +90,29 @@ describe.each(Object.keys(cases) as Case[])("%s", (name) => {
   test("outputs on other data: nearer with Wanda than with magnitude, and with SparseGPT nearer still", async () => {
     const options = { sparsity: 0.5, epochs: 0, exclude };
     const plain = await run(name, magnitude({ ...options, scope: "layer" }));
-    const looked = await run(name, wanda(options));
+    const looked = await run(name, wanda({ ...options, refine: "none" }));
+    const swapped = await run(name, wanda({ ...options, refine: "swaps" }));
+    const refined = await run(name, wanda({ ...options, refine: "loss" }));
     const solved = await run(name, sparsegpt(options));
     const later = await run(name, sparsegpt({ ...options, sequential: true }));
     expect(looked.error).toBeLessThan(0.9 * plain.error);
+    expect(swapped.error).toBeLessThan(looked.error);
+    expect(refined.error).toBeLessThan(0.9 * looked.error);
+    expect(refined.notes).toMatch(/refined by the curvature of the outputs' squares: error of what goes −/);
     expect(solved.error).toBeLessThan(looked.error);
     expect(solved.error).toBeLessThan(0.9 * plain.error);
     expect(later.error).toBeLessThan(0.9 * plain.error);
     expect([...later.weights.values()]).not.toEqual([...solved.weights.values()]);
     expect(later.notes).toMatch(/in [23] passes over the data/);
-    for (const { weights } of [looked, solved, later])
+    const all = (r: typeof refined) => [...r.weights.values()].reduce((n, w) => n + zeros(w), 0);
+    expect(all(refined)).toBe(all(looked));
+    for (const { weights } of [looked, swapped, solved, later])
       for (const [n, w] of weights) expect(zeros(w)).toBe(n === exclude ? 0 : w.length / 2);
   });
 });
 
 test("Wanda: |w| times the input's norm, half of each output's weights", async () => {
-  const { weights } = await run("dense", wanda({ epochs: 0, include: "a" }));
+  const { weights } = await run("dense", wanda({ refine: "none", epochs: 0, include: "a" }));
   const x = numbersOf(cases.dense.calibration.take(Array.from({ length: 256 }, (_, i) => i)).x!);
   const before = numbersOf(weightsOf(cases.dense.model).find((w) => w.value.name === "a")!.value.data!);
   for (let r = 0; r < 24; r++) {
@@ -122,7 +129,8 @@ test("Wanda: |w| times the input's norm, half of each output's weights", async (
 });
 
 test("2:4 along the inputs, as layers see them", async () => {
-  for (const step of [wanda({ pattern: "2:4", epochs: 0 }), sparsegpt({ pattern: "2:4" })]) {
+  const patterned = (refine: "none" | "swaps" | "loss") => wanda({ pattern: "2:4", epochs: 0, refine });
+  for (const step of [patterned("none"), patterned("swaps"), patterned("loss"), sparsegpt({ pattern: "2:4" })]) {
     const { weights } = await run("dense", step);
     const c = weights.get("c")!;
     for (let i = 0; i < c.length; i += 4) expect(zeros(c.slice(i, i + 4))).toBe(2);

@@ -38,22 +38,28 @@ export const movement = defineTechnique({
       moved.set(name, s);
       return s;
     };
-    return pruneEdges(model, { ...p, refine: "none", spread: 0, schedule: "cubic", rounds: 1, rewind: 0, lastRate: 1 }, context, "movement", {
-      returns: true,
-      watch(step, masks) {
-        for (const { weight, value } of masks) {
-          const g = step.gradient(value.name);
-          if (!g) continue;
-          const s = scoreOf(weight.name, g.length);
-          for (let i = 0; i < s.length; i++) s[i]! -= g[i]!;
-        }
+    return pruneEdges(
+      model,
+      { ...p, refine: "none", spread: 0, schedule: "cubic", rounds: 1, rewind: 0, lastRate: 1 },
+      context,
+      "movement",
+      {
+        returns: true,
+        watch(step, masks) {
+          for (const { weight, value } of masks) {
+            const g = step.gradient(value.name);
+            if (!g) continue;
+            const s = scoreOf(weight.name, g.length);
+            for (let i = 0; i < s.length; i++) s[i]! -= g[i]!;
+          }
+        },
+        scores(_, weights) {
+          const all = weights.map(({ value }) => scoreOf(value.name, sizeOf(value.data!.shape)));
+          // Scores are ≥ 0 and only their order counts.
+          const least = all.reduce((m, s) => s.reduce((a, x) => Math.min(a, x), m), 0);
+          return all.map((s) => Float32Array.from(s, (x) => x - least));
+        },
       },
-      scores(_, weights) {
-        const all = weights.map(({ value }) => scoreOf(value.name, sizeOf(value.data!.shape)));
-        // Scores are ≥ 0 and only their order counts.
-        const least = all.reduce((m, s) => s.reduce((a, x) => Math.min(a, x), m), 0);
-        return all.map((s) => Float32Array.from(s, (x) => x - least));
-      },
-    });
+    );
   },
 });
