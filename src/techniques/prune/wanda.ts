@@ -9,12 +9,16 @@ import { readersOf, type WeightLayer, weightLayers } from "../weightlayers.ts";
 import { edges, needsOf, pruneEdges, settings } from "./edges.ts";
 import { layoutOf } from "./layout.ts";
 
-/** |w_ij|·‖x_j‖₂ (eq. 1), ‖x_j‖ over all rows of calibration data that weight's layers read; compared within the row i of one output (section 4.1). */
+/**
+ * |w_ij|·‖x_j‖₂ (eq. 1), ‖x_j‖ over all rows of calibration data that weight's layers read; compared within the row i of one output (section 4.1):
+ * that is the paper's technique, and refine=none leaves it at that. By default the masks are then refined (refinement.ts).
+ */
 export const wanda = defineTechnique({
   technique: "wanda",
   family: "prune",
-  doc: "Removes the weights of smallest magnitude times input norm, compared output by output; takes calibration data and no training.",
-  paper: "Sun et al. 2023, A Simple and Effective Pruning Approach for Large Language Models",
+  doc: "Removes the weights of smallest magnitude times input norm, compared output by output, then refines the choice by the curvature of the loss; takes calibration data and no training.",
+  paper:
+    "Sun et al. 2023, A Simple and Effective Pruning Approach for Large Language Models; refine: Zimmer et al. 2025, SparseSwaps, with the curvature of van der Ouderaa et al. 2023, The LLM Surgeon, and the bound of Yin et al. 2024, OWL",
   params: {
     ...edges,
     sparsity: number(0.5, { min: 0, max: 1, doc: edges.sparsity.doc }),
