@@ -37,7 +37,7 @@ const [enoughRows, fewest, batch, probes] = [25600, 256, 16, 2];
 export const outputSquares: Loss = {
   name: "outputs",
   attach({ b, output }) {
-    const y = output(null, false);
+    const y = output(null);
     return { value: b.op("ReduceSum", [b.mul(y, y)], { keepdims: 0 }), pairs: [], roots: [{ output: y, times: (_, v) => v }] };
   },
 };

@@ -33,6 +33,8 @@ export interface Refined {
   readonly after: number;
 }
 
+/** Vectors of a row's length. */
+const lines = 9;
 /** Rows whose coupling to all others is computed in one product. */
 const block = 32;
 /** Sweeps that move, and ones that exchange. */
@@ -65,7 +67,19 @@ export function refine(layers: readonly Refinable[], { moves = false, spread = 1
     for (let sweep = 0; sweep < exchanging; sweep++) {
       const counts = states.map((s) =>
         visit(space, s, (at, g) =>
-          space.kernel.swaps(at.w, at.s, at.h, at.diagonal, at.c, at.work, s.of.columns, group ?? s.of.columns, least / g),
+          space.kernel.swaps(
+            at.w,
+            at.s,
+            at.h,
+            at.diagonal,
+            at.c,
+            at.work,
+            s.of.columns,
+            group ?? s.of.columns,
+            least / g,
+            at.roots,
+            at.bounds,
+          ),
         ),
       );
       if (counts.every((n) => n === 0)) break;
@@ -112,6 +126,7 @@ interface State {
   /** δ·H. */
   readonly product: Float64Array<ArrayBuffer>;
   readonly diagonal: Float64Array<ArrayBuffer>;
+  readonly bounds: Float64Array<ArrayBuffer>;
   /** G with a diagonal above 0; null: the identity. */
   readonly outputs: Float64Array | null;
 }
@@ -132,7 +147,18 @@ function stateOf(of: Refinable): State {
     product: new Float64Array(rows * columns),
     diagonal: Float64Array.from({ length: columns }, (_, j) => inputs[j * (columns + 1)]!),
     outputs,
+    bounds: boundsOf(inputs, columns),
   };
+}
+
+/** For each column the most of |H_jp|/√H_pp over the others, rounded up. */
+function boundsOf(h: Float64Array, n: number): Float64Array<ArrayBuffer> {
+  const by = Float64Array.from({ length: n }, (_, p) => 1 / Math.sqrt(h[p * (n + 1)]!));
+  return Float64Array.from({ length: n }, (_, j) => {
+    let most = 0;
+    for (let p = 0; p < n; p++) if (p !== j && h[j * n + p] !== 0) most = Math.max(most, Math.abs(h[j * n + p]!) * by[p]!);
+    return most * (1 + 1e-9);
+  });
 }
 
 /** Room for one layer at a time. */
@@ -147,7 +173,7 @@ interface Room {
 }
 
 function roomFor(rows: number, columns: number, weights: number): Room {
-  const space = dense(columns ** 2 + rows ** 2 + weights + (block + 8) * columns);
+  const space = dense(columns ** 2 + rows ** 2 + weights + (block + lines) * columns);
   const [h, g] = [space.matrix(columns, columns), space.matrix(rows, rows)];
   return {
     space,
@@ -156,7 +182,7 @@ function roomFor(rows: number, columns: number, weights: number): Room {
     g,
     p: space.matrix(1, weights),
     c: space.matrix(block, columns),
-    vectors: space.matrix(8, columns),
+    vectors: space.matrix(lines, columns),
   };
 }
 
@@ -190,6 +216,9 @@ interface Addresses {
   readonly diagonal: number;
   readonly c: number;
   readonly work: number;
+  /** √ of H's diagonal, and for each column the most of |H_jp|/√H_pp over the others. */
+  readonly roots: number;
+  readonly bounds: number;
 }
 
 /** Lets `change` change one row after the other, and sums what it gives. `g`: G's diagonal there. */
@@ -199,7 +228,7 @@ function visit(room: Room, s: State, change: (at: Addresses, g: number, row: num
   const h = within(room.h, n, n);
   const p = within(room.p, rows, n);
   const c = within(room.c, block, n);
-  const v = within(vectors, 8, n);
+  const v = within(vectors, lines, n);
   h.data.set(inputs);
   p.data.set(s.product);
   const g = s.outputs && within(room.g, rows, rows);
@@ -213,8 +242,10 @@ function visit(room: Room, s: State, change: (at: Addresses, g: number, row: num
     Float64Array,
   ];
   const place = (i: number) => v.at + i * n * 8;
-  const at = { w: place(0), s: place(1), h: h.at, diagonal: place(2), c: place(3), work: place(5) };
+  const at = { w: place(0), s: place(1), h: h.at, diagonal: place(2), c: place(3), work: place(5), roots: place(7), bounds: place(8) };
   diagonal.set(s.diagonal);
+  line(7).set(s.diagonal.map(Math.sqrt));
+  line(8).set(s.bounds);
   let sum = 0;
   for (let from = 0; from < rows; from += block) {
     const count = Math.min(block, rows - from);
@@ -257,7 +288,7 @@ function costOf(room: Room, s: State): number {
 /** Goes over the rows without changing any. */
 function look(room: Room, s: State, at: (row: number, c: Float64Array, g: number) => void): void {
   const n = s.of.columns;
-  const c = within(room.vectors, 8, n).data.subarray(3 * n, 4 * n);
+  const c = within(room.vectors, lines, n).data.subarray(3 * n, 4 * n);
   visit(room, s, (_, g, row) => {
     at(row, c, g);
     return 0;

@@ -18,6 +18,10 @@ function row(n: number, seed: number) {
   for (let i = 0; i < n; i++) s[i] = i % 2 ? 1 : -1;
   for (let i = 0; i < n; i++) diagonal[i] = h[i * n + i]!;
   const others = r.fillNormal(new Float64Array(n));
+  const [roots, bounds] = [take(at(6), n), take(at(7), n)];
+  roots.set(diagonal.map(Math.sqrt));
+  for (let j = 0; j < n; j++)
+    for (let p = 0; p < n; p++) if (p !== j) bounds[j] = Math.max(bounds[j]!, (1 + 1e-9) * Math.abs(h[j * n + p]! / roots[p]!));
   const gone = (signs = s) => w.map((v, i) => (signs[i]! < 0 ? v : 0));
   const product = () => others.map((o, j) => o + gone().reduce((sum, v, i) => sum + v * h[i * n + j]!, 0));
   c.set(product());
@@ -84,7 +88,7 @@ test.each([
     count++;
   }
   expect(count).toBeGreaterThan(0);
-  expect(k.swaps(at(0), at(1), 0, at(2), at(3), at(4), n, group, 1e-9)).toBe(count);
+  expect(k.swaps(at(0), at(1), 0, at(2), at(3), at(4), n, group, 1e-9, at(6), at(7))).toBe(count);
   expect(s).toEqual(twin);
   const want = product();
   c.forEach((v, i) => {
