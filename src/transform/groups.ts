@@ -17,6 +17,7 @@ import { derive, type Seen } from "./derived.ts";
 import { type Dimensions, dimensions } from "./dimensions.ts";
 import { liftConstants } from "./fold.ts";
 import { storedBehind } from "./weights.ts";
+import { weightsOf } from "./weights.ts";
 import { inexactAtoms } from "./zeros.ts";
 
 /** An axis of an initializer that (a part of) a group lies on. */
@@ -156,6 +157,11 @@ function partZeroPoints(model: Model): void {
     if (!/^(Q|Deq)uantizeLinear$/.test(node.opType) || !zero?.data || zero.data.shape.length === 0 || zero.uses.size < 2) continue;
     node.setInput(2, zero.graph.initializer(zero.name, zero.data));
   }
+}
+
+/** Weights that are read inside branches and loops alone, where no groups are looked for. */
+export function insideSubgraphs(model: Model): Value[] {
+  return weightsOf(model).flatMap(({ value, uses }) => (uses.every(({ node }) => node.graph !== model.graph) ? [value] : []));
 }
 
 /** Element types of lists of sizes, axes and ids: not of channels. */
