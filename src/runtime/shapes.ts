@@ -24,12 +24,17 @@ const changesType = new Set(
 
 /**
  * A clone of `model` in which every Value of the top graph has a type with a concrete shape, taken from one run on `feeds`; so have, in the
- * branches of an If that were taken, the values of ops whose multiply-accumulates are counted (those of other branches have none).
- * Left as they were: other values of subgraphs, sequences and optionals, and values of element types the runtime cannot hand out
+ * branches of an If that were taken, the values of ops whose multiply-accumulates are counted (with `inside` all values; those of other branches
+ * have none). Left as they were: other values of subgraphs, sequences and optionals, and values of element types the runtime cannot hand out
  * (bfloat16, float8; int4 gets a shape only where it is static). Errors: what the runtime says, with the open input shapes.
+ * @param copies filled with the clone's value for each of the model's
  */
-export async function observeShapes(model: Model, feeds: Batch, options: Pick<SessionOptions, "threads"> = {}): Promise<Model> {
-  const copies = new Map<Value, Value>();
+export async function observeShapes(
+  model: Model,
+  feeds: Batch,
+  options: Pick<SessionOptions, "threads"> & { readonly inside?: boolean } = {},
+  copies = new Map<Value, Value>(),
+): Promise<Model> {
   const out = cloneModel(model, copies);
   for (const v of out.graph.inputs) {
     const fed = feeds[v.name];
@@ -83,17 +88,18 @@ export async function observeShapes(model: Model, feeds: Batch, options: Pick<Se
   return out;
 }
 
-const shapeOf: Observer<readonly number[]> = { init: (shape) => shape, update: (_, __, shape) => shape };
+/** The tensor itself. */
+const last: Observer<Tensor | null> = { init: () => null, update: (_, x) => x };
 
 /**
- * Gives the copies of values in the branches of Ifs that products, convolutions and their like read and write the shapes they took, or none.
- * The model itself is run, with its open shapes: with concrete ones the runtime finds fault with branches that are not for them.
+ * Gives the copies of values in the branches of Ifs the shapes they took, or none: all with `inside`, else those that products, convolutions and
+ * their like read and write. The model itself is run, with its open shapes: with concrete ones the runtime finds fault with branches that are not for them.
  */
 async function lookInside(
   model: Model,
   copies: ReadonlyMap<Value, Value>,
   feeds: Batch,
-  options: Pick<SessionOptions, "threads">,
+  { threads, inside }: Pick<SessionOptions, "threads"> & { readonly inside?: boolean },
 ): Promise<void> {
   const branches = new Set<Graph>();
   const enter = (graph: Graph) => {
@@ -108,18 +114,31 @@ async function lookInside(
   const values = new Set<Value>();
   for (const g of branches)
     for (const n of g.nodes)
-      if (opOf(n)?.macs) for (const v of [...n.inputs, ...n.outputs]) if (v?.producer && branches.has(v.graph)) values.add(v);
+      if (inside || opOf(n)?.macs) for (const v of [...n.inputs, ...n.outputs]) if (v?.producer && branches.has(v.graph)) values.add(v);
   if (values.size === 0) return;
   for (const v of values) if (v.type) copies.get(v)!.type = { dtype: v.type.dtype, shape: null };
-  let seen: Map<Value, readonly number[]>;
+  // Sizes are integers whatever the value is; one more behind them, for a list of none would not be seen.
+  const probes = new Map<Value, Value>();
+  const probe = cloneModel(model, probes);
+  const end = probe.graph.initializer("end", tensor("int64", [1], [0]));
+  const sizes = new Map<Value, Value>();
+  for (const v of values) {
+    const { graph } = probes.get(v)!;
+    const shape = graph.append("Shape", [probes.get(v)!]).outputs[0]!;
+    const ended = graph.append("Concat", [shape, end], { attrs: { axis: 0 } }).outputs[0]!;
+    ended.type = { dtype: "int64", shape: null };
+    sizes.set(ended, v);
+  }
   try {
-    seen = await observe(model, values, fromFeeds([feeds]), shapeOf, options);
+    const seen = await observe(probe, sizes.keys(), fromFeeds([feeds]), last, { threads, optimization: "disabled" });
+    for (const [size, t] of seen) {
+      const v = sizes.get(size)!;
+      if (t) copies.get(v)!.type = { dtype: v.type?.dtype ?? "float32", shape: integersOf(t).slice(0, -1) };
+    }
   } catch (e) {
     // An If that cannot be looked into costs no more than a figure.
-    if (e instanceof Fault) return;
-    throw e;
+    if (!(e instanceof Fault)) throw e;
   }
-  for (const [v, shape] of seen) copies.get(v)!.type = { dtype: v.type?.dtype ?? "float32", shape };
 }
 
 /** Values that have, or may have, an element type that keeps a session from opening. */

@@ -1,6 +1,6 @@
 /** The rules of all nodes of one model, asked for its axes: terms for every axis, and what else the rules said. */
-import type { Model, Node, Value } from "../ir/graph.ts";
-import { labelOf, reads, sorted } from "../ir/walk.ts";
+import type { Graph, Model, Node, Value } from "../ir/graph.ts";
+import { allGraphs, allNodes, labelOf, sorted } from "../ir/walk.ts";
 import { type Average, type Axes, type Slot, unrelated, type Zero } from "../ops/axes.ts";
 import { type Dim, free, freeze, squares, unify } from "../ops/dims.ts";
 import { opOf } from "../ops/index.ts";
@@ -10,7 +10,9 @@ import { integersOf, type Tensor } from "../tensor/tensor.ts";
 /** What one node's rule said beside unifying. */
 export interface Said {
   readonly node: Node;
-  zero: { readonly kind: Zero; readonly from: readonly number[] };
+  /** Of which values it speaks: the node's outputs, or of an If one of them. */
+  readonly gives: readonly (Value | null)[];
+  zero: { readonly kind: Zero; readonly from: readonly Value[] };
   readonly sums: { readonly dim: Dim; readonly from: readonly number[] }[];
   readonly averages: { readonly dim: Dim; readonly keep: Average }[];
   readonly inexact: { readonly dim: Dim; readonly why: string }[];
@@ -19,7 +21,7 @@ export interface Said {
 }
 
 export interface Dimensions {
-  /** The axes of a value of the top graph; null: its shape is not known. */
+  /** The axes of a value; null: its shape is not known. */
   of(value: Value): readonly Dim[] | null;
   /** In the order of execution. */
   readonly said: readonly Said[];
@@ -39,7 +41,7 @@ export function dimensions(
   const of = (v: Value) => {
     let dims = known.get(v);
     if (dims === undefined) {
-      dims = v.graph === graph ? (shapeOf(v)?.map((n) => free(n)) ?? null) : null;
+      dims = shapeOf(v)?.map((n) => free(n)) ?? null;
       known.set(v, dims);
     }
     return dims;
@@ -51,36 +53,76 @@ export function dimensions(
   for (const v of graph.outputs) hold(v, `an output of the model ("${v.name}")`);
   const said: Said[] = [];
   const opset = model.opsets.get("") ?? 1;
-  for (const node of sorted(graph)) {
-    const name = `${node.opType} "${labelOf(node)}"`;
-    const leave = (why: string) => {
-      for (const v of [...node.inputs, ...node.outputs]) hold(v, why);
-    };
-    if (node.subgraphs.length) {
-      for (const v of [...reads(node), ...node.outputs]) hold(v, `${name} reads or gives it`);
-      continue;
+  const branches = (node: Node, name: string) => {
+    const made = node.outputs.map((): Value[] => []);
+    const forks = node.opType === "If" && node.domain === "";
+    const why = `${name} reads or gives it${forks ? " where the sample does not go" : ""}`;
+    for (const body of node.subgraphs) {
+      if (forks && [...body.nodes].every((n) => n.outputs.every((v) => !v || of(v)))) visit(body);
+      else leaveBody(body, why);
+      if (!forks) continue;
+      body.outputs.forEach((v, i) => {
+        const out = node.outputs[i];
+        if (!out) return;
+        made[i]!.push(v);
+        const [a, b] = [of(v), of(out)];
+        if (a && b && `${a.map((d) => d.size)}` === `${b.map((d) => d.size)}`) a.forEach((d, k) => void unify(d, b[k]!, why));
+        else for (const w of [v, out]) hold(w, why);
+      });
     }
-    const rule = opOf(node)?.axes;
-    if (!rule) {
-      leave(`no rule for ${name}`);
-      continue;
+    node.outputs.forEach((v, i) => {
+      if (v) said.push({ ...silent(node), gives: [v], zero: { kind: "all", from: made[i]! } });
+    });
+  };
+  /** All that is in a body, or that it reads. */
+  const leaveBody = (body: Graph, why: string) => {
+    for (const n of allNodes(body)) for (const v of [...n.inputs, ...n.outputs]) hold(v, why);
+    for (const g of allGraphs(body)) for (const v of g.outputs) hold(v, why);
+  };
+  const visit = (body: Graph) => {
+    for (const node of sorted(body)) {
+      const name = `${node.opType} "${labelOf(node)}"`;
+      const leave = (why: string) => {
+        for (const v of [...node.inputs, ...node.outputs]) hold(v, why);
+      };
+      if (node.subgraphs.length) {
+        if (node.opType !== "If" || node.domain !== "") leave(`${name} reads or gives it`);
+        branches(node, name);
+        continue;
+      }
+      const rule = opOf(node)?.axes;
+      if (!rule) {
+        leave(`no rule for ${name}`);
+        continue;
+      }
+      // What is computed from sizes is followed in the top graph alone.
+      if (body !== graph && (node.opType === "Shape" || node.opType === "Size")) hold(node.inputs[0], `${name} counts it inside a branch`);
+      const words = silent(node);
+      try {
+        const asked = new Set<number>();
+        rule(axesOf(node, name, opset, of, derived, words, asked));
+        said.push(words);
+        // What a rule says nothing of (scales, regions, seeds) is no row of channels.
+        for (const [i, v] of node.inputs.entries()) if (rule !== unrelated && !asked.has(i)) hold(v, `${name} reads it as a whole`);
+      } catch (e) {
+        if (!(e instanceof Fault)) throw e;
+        leave(`${name}: ${e.message.slice(e.where.length + 2)}`);
+      }
+      if (body === graph) continue;
+      for (const { slot, dim } of words.sizes)
+        if ("input" in slot && node.inputs[slot.input] && !node.inputs[slot.input]!.data)
+          freeze(dim, `${name} computes its size inside a branch`);
     }
-    const words: Said = { node, zero: { kind: "none", from: [] }, sums: [], averages: [], inexact: [], sizes: [], keeps: [] };
-    try {
-      const asked = new Set<number>();
-      rule(axesOf(node, name, opset, of, derived, words, asked));
-      said.push(words);
-      // What a rule says nothing of (scales, regions, seeds) is no row of channels.
-      for (const [i, v] of node.inputs.entries()) if (rule !== unrelated && !asked.has(i)) hold(v, `${name} reads it as a whole`);
-    } catch (e) {
-      if (!(e instanceof Fault)) throw e;
-      leave(`${name}: ${e.message.slice(e.where.length + 2)}`);
-    }
-  }
+  };
+  visit(graph);
   for (const [v, dims] of known) {
     for (const d of dims ?? []) for (const atom of squares(d)) freeze(atom, `"${v.name}" has two of it on one axis`);
   }
   return { of, said };
+}
+
+function silent(node: Node): Said {
+  return { node, gives: node.outputs, zero: { kind: "none", from: [] }, sums: [], averages: [], inexact: [], sizes: [], keeps: [] };
 }
 
 function axesOf(
@@ -125,7 +167,7 @@ function axesOf(
     averages: (dim, keep) => words.averages.push({ dim, keep }),
     inexact: (dim, how) => words.inexact.push({ dim, why: `${name} ${how}` }),
     zero: (kind, from = every) => {
-      words.zero = { kind, from: from.filter((i) => node.inputs[i]) };
+      words.zero = { kind, from: from.flatMap((i) => node.inputs[i] ?? []) };
     },
     size: (slot, dim) => words.sizes.push({ slot, dim }),
     keeps: (attr, value, dim) => words.keeps.push({ attr, value, dim }),

@@ -3,7 +3,7 @@
  * an atom that occurs on an axis of an initializer.
  */
 import type { Batch } from "../data/dataset.ts";
-import type { Model, Node, Value } from "../ir/graph.ts";
+import type { Graph, Model, Node, Value } from "../ir/graph.ts";
 import { allNodes, sorted } from "../ir/walk.ts";
 import { atoms, coordinates, type Dim, freeze, resolve, sizeWith, unit } from "../ops/dims.ts";
 import { opOf } from "../ops/index.ts";
@@ -70,7 +70,7 @@ export interface Sample {
 }
 
 /**
- * The groups of the top graph (what lies in subgraphs is left alone). Weights in Constant nodes are lifted into initializers first, and zero points
+ * The groups of the top graph and of the branches of Ifs that the sample takes (what lies in other subgraphs is kept whole). Weights in Constant nodes are lifted into initializers first, and zero points
  * that layers share are parted; the model is not changed otherwise.
  * @param feeds one sample; where the model leaves sizes open it runs a second time with others, to tell what varies with them
  */
@@ -141,7 +141,15 @@ export function carriedOver({ inferred }: Groups, clone: Model, copies: Readonly
   const seen = samples.map(({ feeds, typeOf }): Sample => ({ feeds, typeOf: through(typeOf) }));
   return grouped({
     model: clone,
-    dimensions: { of: through(dimensions.of), said: dimensions.said.map((s) => ({ ...s, node: nodeOf(s.node) })) },
+    dimensions: {
+      of: through(dimensions.of),
+      said: dimensions.said.map((s) => ({
+        ...s,
+        node: nodeOf(s.node),
+        gives: s.gives.map((v) => v && copyOf(v)),
+        zero: { kind: s.zero.kind, from: s.zero.from.map(copyOf) },
+      })),
+    },
     atomOf: new Map([...atomOf].map(([g, a]) => [{ ...g, members: g.members.map((m) => ({ ...m, value: copyOf(m.value) })) }, a])),
     derived: new Map([...derived].map(([v, t]) => [copyOf(v), t])),
     samples: seen,
@@ -167,11 +175,17 @@ export function insideSubgraphs(model: Model): Value[] {
 const lists: ReadonlySet<string> = new Set(["int64", "int32", "bool", "string"]);
 
 async function sampled(model: Model, feeds: Batch, options: Pick<SessionOptions, "threads">): Promise<Sample> {
-  const { graph } = await observeShapes(model, feeds, options);
-  const known = new Map<string, Seen>();
-  for (const v of [...graph.inputs, ...graph.initializers, ...[...graph.nodes].flatMap((n) => n.outputs)])
-    if (v?.shape) known.set(v.name, { dtype: v.type!.dtype, shape: v.shape });
-  return { feeds, typeOf: (v) => (v.graph === model.graph ? (known.get(v.name) ?? null) : null) };
+  const copies = new Map<Value, Value>();
+  await observeShapes(model, feeds, { ...options, inside: true }, copies);
+  return {
+    feeds,
+    typeOf(v) {
+      const copy = copies.get(v);
+      const type = copy?.data ?? copy?.type;
+      const shape = copy?.data?.shape ?? copy?.shape;
+      return type && shape ? { dtype: type.dtype, shape } : null;
+    },
+  };
 }
 
 /** A run with other sizes where the model leaves them open: all of them one larger, twice as large, or the batch alone; null: it takes none of these. */
@@ -223,8 +237,9 @@ function resized(model: Model, feeds: Batch, grow: (n: number) => number, which:
 /** Freezes what has another size in the other run; of a product or sum only the parts that vary, where they account for it. */
 function freezeVarying(model: Model, { of }: Dimensions, first: Sample, second: Sample): void {
   const varying: [Dim, number][] = [];
-  for (const v of [...model.graph.inputs, ...[...model.graph.nodes].flatMap((n) => n.outputs)]) {
+  for (const v of [...model.graph.inputs, ...[...allNodes(model.graph)].flatMap((n) => n.outputs)]) {
     const [a, b] = [v && first.typeOf(v)?.shape, v && second.typeOf(v)?.shape];
+    if (v && a && !b && v.graph !== model.graph) for (const d of of(v) ?? []) freeze(d, "with other input sizes its branch is not taken");
     if (a && b) of(v!)?.forEach((d, i) => void (a[i] !== b[i] && varying.push([resolve(d), b[i]!])));
   }
   const sizes = new Map(varying.filter(([d]) => !d.form));
@@ -233,12 +248,15 @@ function freezeVarying(model: Model, { of }: Dimensions, first: Sample, second: 
   for (const [d, size] of varying) if (sizeWith(d, (a) => sizes.get(a) ?? a.size) !== size) freeze(d, why);
 }
 
+/** Nodes in the order of execution, those of branches where they stand. */
+const ordered = (graph: Graph): Node[] => sorted(graph).flatMap((n) => [n, ...n.subgraphs.flatMap(ordered)]);
+
 /** Atoms of initializers, in the order in which nodes read them. */
 function membersOf(model: Model, { of }: Dimensions): Map<Dim, Member[]> {
   const roles = rolesOf(model, of);
   const out = new Map<Dim, Member[]>();
   const seen = new Set<Value>();
-  for (const n of sorted(model.graph))
+  for (const n of ordered(model.graph))
     for (const value of n.inputs) {
       if (!value?.data || seen.has(value)) continue;
       seen.add(value);
@@ -274,7 +292,7 @@ function rolesOf(model: Model, of: Dimensions["of"]): Map<Value, Member["role"][
     const meets = (axis: number) => [...atoms(of(value)?.[axis] ?? unit)].some((a) => wanted.has(a));
     set(value, through.length === 0 ? (axis) => axis === outAxis : meets);
   }
-  for (const node of model.graph.nodes) {
+  for (const node of allNodes(model.graph)) {
     const [x, w, r] = node.inputs;
     if (node.opType === "Gather" && x?.data) {
       const axis = axisOf(node.int("axis") ?? 0, x.data.shape.length);

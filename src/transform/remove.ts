@@ -1,7 +1,7 @@
 /** Removing channels: every initializer of their groups is sliced, every size that is written down somewhere follows, and the result is run. */
 import type { Model, Node, Value } from "../ir/graph.ts";
 import { produce } from "../ir/graph.ts";
-import { labelOf } from "../ir/walk.ts";
+import { allGraphs, allNodes, labelOf } from "../ir/walk.ts";
 import type { Slot } from "../ops/axes.ts";
 import { coordinates, type Dim, sizeWith } from "../ops/dims.ts";
 import type { SessionOptions } from "../runtime/session.ts";
@@ -44,14 +44,15 @@ export async function removeChannels(
   const after = (d: Dim) => sizeWith(d, (a) => counts.get(a) ?? a.size);
   const shapeAfter = (v: Value) => dimensions.of(v)?.map(after) ?? samples[0]!.typeOf(v)?.shape ?? null;
 
-  const changed = [...model.graph.initializers, ...[...model.graph.nodes].flatMap((n) => n.outputs)].filter(
-    (v): v is Value => !!v && !!dimensions.of(v)?.some((d) => after(d) !== d.size),
-  );
+  const graphs = [...allGraphs(model.graph)];
+  const changed = graphs
+    .flatMap((g) => [...g.initializers, ...[...g.nodes].flatMap((n) => n.outputs)])
+    .filter((v): v is Value => !!v && !!dimensions.of(v)?.some((d) => after(d) !== d.size));
   const positions = keptPositions(groups, masks);
   for (const v of changed) {
     if (v.data) {
-      dropDefault(model.graph, v);
-      model.graph.setData(v, positions(v));
+      dropDefault(v.graph, v);
+      v.graph.setData(v, positions(v));
     } else if (v.type?.shape) {
       const dims = dimensions.of(v)!;
       v.type = {
@@ -61,13 +62,13 @@ export async function removeChannels(
     }
   }
   for (const s of dimensions.said) {
-    if (s.averages.length) keepAverage(model, s.node, s.averages, after);
+    if (s.averages.length) keepAverage(s.node, s.averages, after);
     writeAttributes(model, s.node, s.sizes, after);
     for (const { attr, value, dim } of s.keeps)
       if (after(dim) !== dim.size && !s.node.float(attr)) s.node.attrs.set(attr, { type: "float", value });
   }
   const operands = dimensions.said.flatMap((s) => operandsOf(s.node, s.sizes));
-  for (const o of operands) if (o.value.data) writeConstant(model, o, after);
+  for (const o of operands) if (o.value.data) writeConstant(o, after);
   const typeAfter = (v: Value) => {
     const shape = shapeAfter(v);
     return shape && { dtype: samples[0]!.typeOf(v)?.dtype ?? "float32", shape };
@@ -125,15 +126,10 @@ function keptPositions(groups: Groups, masks: ReadonlyMap<Dim, Uint8Array>): (v:
 }
 
 /** Multiplies what a node gives so that it divides by what it divided by before. */
-function keepAverage(
-  model: Model,
-  node: Node,
-  averages: Groups["inferred"]["dimensions"]["said"][number]["averages"],
-  after: (d: Dim) => number,
-): void {
+function keepAverage(node: Node, averages: Groups["inferred"]["dimensions"]["said"][number]["averages"], after: (d: Dim) => number): void {
   const ratio = averages.reduce((r, { dim }) => (r * after(dim)) / dim.size, 1);
   if (ratio === 1) return;
-  const { graph } = model;
+  const { graph } = node;
   const { keep } = averages[0]!;
   const factor = (like: Value, x: number) =>
     graph.initializer(`${labelOf(node)}/kept`, tensor(like.data?.dtype ?? like.type?.dtype ?? "float32", [], [x]));
@@ -150,7 +146,7 @@ function keepAverage(
   const by = 1 / Math.sqrt(ratio);
   if (scale.data && scale.uses.size === 1) {
     const values = Array.from(numbersOf(scale.data), (x) => x * by);
-    graph.setData(scale, tensor(scale.data.dtype, scale.data.shape, values));
+    scale.graph.setData(scale, tensor(scale.data.dtype, scale.data.shape, values));
   } else {
     const scaled = graph.append("Mul", [scale, factor(scale, by)], { name: `${labelOf(node)}/kept` });
     node.setInput(keep.scale, scaled.outputs[0]!);
@@ -184,7 +180,7 @@ function writeAttributes(model: Model, node: Node, sizes: Sizes, after: (d: Dim)
   const attr = "attr" in slot ? slot.attr : slot.otherwise!;
   if ("input" in slot) node.attrs.delete("num_outputs");
   if ("attr" in slot || (model.opsets.get("") ?? 1) < 13) node.attrs.set(attr, { type: "ints", value: now });
-  else node.setInput(slot.input, model.graph.initializer(`${labelOf(node)}/${attr}`, tensor("int64", [now.length], now)));
+  else node.setInput(slot.input, node.graph.initializer(`${labelOf(node)}/${attr}`, tensor("int64", [now.length], now)));
 }
 
 /**
@@ -217,15 +213,15 @@ function operandsOf(node: Node, sizes: Sizes): Operand[] {
   return [...by].map(([input, list]) => ({ node, input, value: node.inputs[input]!, sizes: list }));
 }
 
-function writeConstant(model: Model, { node, input, value, sizes }: Operand, after: (d: Dim) => number): void {
+function writeConstant({ node, input, value, sizes }: Operand, after: (d: Dim) => number): void {
   const data = value.data!;
   const entries = integersOf(data);
   const next = [...entries];
   for (const s of sizes) if (s.slot.at !== undefined) next[s.slot.at] = wanted(entries[s.slot.at]!, s, after);
   if (next.every((n, i) => n === entries[i])) return;
   const t = tensor(data.dtype, data.shape, next);
-  if (value.uses.size === 1 && !model.graph.inputs.includes(value)) model.graph.setData(value, t);
-  else node.setInput(input, model.graph.initializer(`${value.name}/kept`, t));
+  if (value.uses.size === 1 && !value.graph.inputs.includes(value)) value.graph.setData(value, t);
+  else node.setInput(input, value.graph.initializer(`${value.name}/kept`, t));
 }
 
 /** An operand that is computed: entries that come out wrong are scaled, so that they still follow what varies; where they come out as 0, added to. */
@@ -284,11 +280,11 @@ async function verify(
 ): Promise<void> {
   const { samples, dimensions } = groups.inferred;
   for (const [i, { feeds, typeOf }] of samples.entries()) {
-    const { graph } = await observeShapes(model, feeds, options);
-    const seen = new Map([...graph.nodes].flatMap((n) => n.outputs.flatMap((v) => (v ? [[v.name, v.shape] as const] : []))));
-    for (const n of model.graph.nodes)
+    const copies = new Map<Value, Value>();
+    await observeShapes(model, feeds, { ...options, inside: true }, copies);
+    for (const n of allNodes(model.graph))
       for (const v of n.outputs) {
-        const [got, before, foreseen] = [v && seen.get(v.name), v && typeOf(v)?.shape, v && shapeAfter(v)];
+        const [got, before, foreseen] = [v && copies.get(v)?.shape, v && typeOf(v)?.shape, v && shapeAfter(v)];
         const dims = v && dimensions.of(v);
         if (!v || !got || !before || !foreseen || !dims) continue;
         // In the other sample only axes that nothing was removed from are known beforehand.

@@ -26,8 +26,7 @@ export function inexactAtoms({ of, said }: Dimensions): Map<Dim, string> {
     for (const a of atoms(dim)) if (!but(a) && !why.has(a)) why.set(a, reason);
   };
   for (const s of said) {
-    const ins = s.zero.from.map((i) => s.node.inputs[i]!);
-    for (const v of s.node.outputs) {
+    for (const v of s.gives) {
       if (!v) continue;
       const dims = of(v) ?? [];
       // On two axes of the output, or summed over too: an operand that is zero there does not make all of it zero.
@@ -35,7 +34,7 @@ export function inexactAtoms({ of, said }: Dimensions): Map<Dim, string> {
       const here = new Set<Dim>();
       for (const { dim } of s.sums) atoms(dim, twice);
       for (const d of dims) for (const a of atoms(d)) (here.has(a) ? twice : here).add(a);
-      zeros.set(v, new Set([...here].filter((a) => zeroAt(a, s.zero.kind, ins, zeroOf, carried, twice.has(a)))));
+      zeros.set(v, new Set([...here].filter((a) => zeroAt(a, s.zero.kind, s.zero.from, zeroOf, carried, twice.has(a)))));
     }
     const name = `${s.node.opType} "${labelOf(s.node)}"`;
     const isZero = (from: readonly number[]) => (a: Dim) => from.some((i) => s.node.inputs[i] && zeroOf(s.node.inputs[i]).has(a));

@@ -18,7 +18,7 @@ export function randomMask(group: Group, seed: number): Uint8Array {
 }
 
 /** Sets every float of the members to zero where the mask drops it. */
-export function zeroChannels(model: Model, keep: ReadonlyMap<Group, Uint8Array>): void {
+export function zeroChannels(keep: ReadonlyMap<Group, Uint8Array>): void {
   const values = new Map<Value, Float32Array | Float64Array>();
   for (const [group, mask] of keep)
     for (const { value, axis, coordinate } of group.members) {
@@ -32,7 +32,7 @@ export function zeroChannels(model: Model, keep: ReadonlyMap<Group, Uint8Array>)
         if (c >= 0 && !mask[c]) x[i] = 0;
       }
     }
-  for (const [v, x] of values) model.graph.setData(v, tensor(v.data!.dtype, v.data!.shape, x));
+  for (const [v, x] of values) v.graph.setData(v, tensor(v.data!.dtype, v.data!.shape, x));
 }
 
 /** The largest difference of two models' outputs, relative to the largest output. */
@@ -67,7 +67,7 @@ export async function removed(model: Model, feeds: Batch, seed: number, which: (
   const zeroed = cloneModel(model);
   const found = await findGroups(zeroed, feeds, { threads: 1 });
   const keep = new Map(found.groups.filter((g) => !g.frozen && which(g)).map((g) => [g, randomMask(g, seed)]));
-  zeroChannels(zeroed, keep);
+  zeroChannels(keep);
   const before = cloneModel(zeroed);
   await removeChannels(zeroed, found, keep, { threads: 1 });
   check(zeroed);
