@@ -39,11 +39,8 @@ const columns: readonly Column[] = [
 const shown = 3;
 const cut = (text: string, length: number) => (text.length > length ? `${text.slice(0, length - 1)}…` : text);
 
-/**
- * @param all list frozen groups too, instead of one line for each reason
- * @param inside names of weights in branches and loops
- */
-export function groupsText(groups: readonly Group[], all: boolean, inside: readonly string[] = []): string {
+/** @param all list frozen groups too, instead of one line for each reason */
+export function groupsText(groups: readonly Group[], all: boolean): string {
   const free = groups.filter((g) => !g.frozen);
   const rows = (list: readonly Group[]) =>
     list.map((g) => {
@@ -64,11 +61,10 @@ export function groupsText(groups: readonly Group[], all: boolean, inside: reado
     );
   const frozen = new Map<string, Group[]>();
   for (const g of groups) if (g.frozen) frozen.set(g.frozen, [...(frozen.get(g.frozen) ?? []), g]);
-  if (frozen.size || inside.length) lines.push("", "kept whole:");
+  if (frozen.size) lines.push("", "kept whole:");
   for (const [why, list] of frozen) {
     const of = list.length === 1 ? list[0]!.name : `${list.length} axes, such as ${list[0]!.name}`;
     lines.push(`  ${why}: ${all ? list.map((g) => g.name).join(" ") : of}`);
   }
-  if (inside.length) lines.push(`  inside a branch or loop: ${all ? inside.join(" ") : `${inside.length} weights, such as ${inside[0]}`}`);
   return lines.join("\n");
 }

@@ -14,7 +14,7 @@ import { type Column, table } from "../report/table.ts";
 import { observeShapes, sampleFeeds } from "../runtime/shapes.ts";
 import { Fault } from "../tensor/fault.ts";
 import { liftConstants } from "../transform/fold.ts";
-import { findGroups, insideSubgraphs } from "../transform/groups.ts";
+import { findGroups } from "../transform/groups.ts";
 import { residualBlocks } from "../transform/residual.ts";
 import { groupsJson, groupsText } from "./groups.ts";
 import { bold, dim, print } from "./terminal.ts";
@@ -55,8 +55,7 @@ export const show = new Command("show")
     }
     if (options.groups) {
       const { groups } = await findGroups(model, sampleFeeds(model, { shape: Object.fromEntries(options.shape ?? []) }));
-      const inside = insideSubgraphs(model).map((v) => v.name);
-      return print(options.json ? JSON.stringify(groupsJson(groups), null, 2) : groupsText(groups, options.all ?? false, inside));
+      return print(options.json ? JSON.stringify(groupsJson(groups), null, 2) : groupsText(groups, options.all ?? false));
     }
     const { model: shaped, shapes } = await withShapes(model, options.shape);
     const summary = { ...summarize(shaped), ...declared(model, shaped) };

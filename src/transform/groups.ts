@@ -166,11 +166,6 @@ function partZeroPoints(model: Model): void {
   }
 }
 
-/** Weights that are read inside branches and loops alone, where no groups are looked for. */
-export function insideSubgraphs(model: Model): Value[] {
-  return weightsOf(model).flatMap(({ value, uses }) => (uses.every(({ node }) => node.graph !== model.graph) ? [value] : []));
-}
-
 /** Element types of lists of sizes, axes and ids: not of channels. */
 const lists: ReadonlySet<string> = new Set(["int64", "int32", "bool", "string"]);
 

@@ -7,7 +7,7 @@ import { Fault } from "../../tensor/fault.ts";
 import { floatsOf } from "../../tensor/tensor.ts";
 import { gaussNewtonDiagonal, gradients } from "../../train/derivatives.ts";
 import type { Loss } from "../../train/loss.ts";
-import { carriedOver, findGroups, type Group, type Groups, insideSubgraphs } from "../../transform/groups.ts";
+import { carriedOver, findGroups, type Group, type Groups } from "../../transform/groups.ts";
 import { removeChannels } from "../../transform/remove.ts";
 import { sampled } from "../sample.ts";
 import type { Context } from "../technique.ts";
@@ -91,7 +91,6 @@ export async function surveyed(
   }
   if (named === 0 && p.include !== "*")
     throw new Fault("structured", `no group is selected; include must match a weight, its node or a group; got "${p.include}"`);
-  for (const value of insideSubgraphs(model)) skip("inside a branch or loop", value);
   const chosen = among.map((a) => a.group);
   const importance = await importances(model, chosen, p.importance, around);
   for (const [g, list] of importance)
