@@ -24,6 +24,16 @@ export const training = {
   }),
 };
 
+/** Examples that a net sees in all where nobody says how many passes, at least; and the most passes. */
+const [shown, mostPasses] = [48_000, 60];
+/** Passes that are always made. */
+export const fewestPasses = 3;
+
+/** Passes over so many training examples where nobody says how many: 3, and more where examples are few. */
+export function passesOver(examples: number): number {
+  return Math.min(mostPasses, Math.max(fewestPasses, Math.ceil(shown / Math.max(1, examples))));
+}
+
 /** The loss of labelled training, as text. */
 export const labelled = text("crossEntropy", { doc: "the loss with the targets, such as crossEntropy:labels=y or mse:target=t" });
 

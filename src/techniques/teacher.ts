@@ -10,6 +10,7 @@ import { floatsOf, wrap } from "../tensor/tensor.ts";
 import { type Loss, parseLoss } from "../train/loss.ts";
 import { scoresOf } from "../transform/scores.ts";
 import { upgrade } from "../transform/upgrade.ts";
+import { fewestPasses, passesOver } from "./finetune.ts";
 import type { Context } from "./technique.ts";
 
 /** Most that the teacher's answers may take in memory: beyond it the data should be given in parts. */
@@ -79,6 +80,22 @@ export async function taught(data: Dataset, text: string | null, context: Contex
   const progress = (step: number, of: number) => context.progress({ what: "teacher", step, of });
   const options = { as: "teacher", threads: context.threads, probabilities: !soft, progress };
   return { data: needed ? await withTeacher(data, context.original, options) : data, loss: parseLoss(loss) };
+}
+
+/**
+ * {@link taught} for a net that was pruned; null: where the data has labels crossEntropy, unless it is gone over more than a few times: labels are soon
+ * known by heart, the original's answers are not. Else teacher.
+ */
+export async function retaught(data: Dataset, text: string | null, context: Context): Promise<{ data: Dataset; loss: Loss }> {
+  if (text === null && data.names.includes("labels") && passesOver(data.length) > fewestPasses)
+    try {
+      return await taught(data, "teacher", context);
+    } catch (e) {
+      // Its answers take too much memory, or are no rows of classes.
+      if (!(e instanceof Fault && e.where === "teacher")) throw e;
+      context.note(`trained by labels: ${e.message}`);
+    }
+  return taught(data, text, context);
 }
 
 /** The model with what goes into its final Softmax, LogSoftmax or Sigmoid as the output, where it has one. */

@@ -14,9 +14,9 @@ import { Fault } from "../../tensor/fault.ts";
 import { liftConstants } from "../../transform/fold.ts";
 import { holdZeros, mergeMasks } from "../../transform/mask.ts";
 import { type Block, plainLayers, removeBlocks, residualBlocks } from "../../transform/residual.ts";
-import { fineTune, training } from "../finetune.ts";
+import { fineTune, passesOver, training } from "../finetune.ts";
 import { sampled } from "../sample.ts";
-import { taught } from "../teacher.ts";
+import { retaught, taught } from "../teacher.ts";
 import { type Context, defineTechnique } from "../technique.ts";
 import { influences, lossesWithout, slopes } from "./gates.ts";
 import { reconstruct } from "./reconstruct.ts";
@@ -37,10 +37,15 @@ const params = {
   reconstruct: flag(true, {
     doc: "weights that stay are fitted layer by layer, by least squares, to what the net computed before, ahead of any training",
   }),
-  epochs: optional(int(3, { min: 0, doc: "passes over the training data afterwards; null: 3 where there is some, else 0" })),
+  epochs: optional(
+    int(3, {
+      min: 0,
+      doc: "passes over the training data afterwards; null: where there is some 3, or more (at most 60) until 48,000 examples were shown",
+    }),
+  ),
   loss: optional(
     text("", {
-      doc: "the loss, such as crossEntropy:labels=y or teacher (the original model's outputs, no labels needed); null: crossEntropy where the data has labels, else teacher",
+      doc: "the loss, such as crossEntropy:labels=y or teacher (the original model's outputs, no labels needed); null: crossEntropy where the data has labels and 16,000 examples or more, else teacher",
     }),
   ),
   include: optional(text("*", { doc: "only blocks this selector matches (nodes and weights in them, or their Add)" })),
@@ -83,7 +88,7 @@ interface Found {
 async function apply(model: Model, p: Values, context: Context): Promise<void> {
   liftConstants(model);
   const data = (context.calibration ?? context.train)!;
-  const epochs = p.epochs ?? (context.train ? 3 : 0);
+  const epochs = p.epochs ?? (context.train ? passesOver(context.train.length) : 0);
   const before = await find(model, p, data, context.threads);
   if (before.blocks.length === 0) {
     const fused = [...model.graph.nodes].filter((n) => /^Skip(Simplified)?LayerNormalization$/.test(n.opType)).length;
@@ -283,7 +288,7 @@ function scored({ train, calibration }: Context): Dataset {
 
 /** Training of what is left. */
 async function heal(model: Model, p: Values, context: Context, epochs: number, round: number): Promise<void> {
-  const { data, loss } = await taught(context.train!, p.loss, context);
+  const { data, loss } = await retaught(context.train!, p.loss, context);
   // What an earlier step pruned stays pruned.
   const masks = holdZeros(model);
   await fineTune(model, p, context, { what: "depth", epochs, loss, data, round, frozen: masks.map((m) => m.value.name) });

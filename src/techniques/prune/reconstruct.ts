@@ -63,13 +63,15 @@ export async function reconstruct(
     passes,
   );
   const siteOf = new Map(sites.map((s) => [s.layer, s]));
-  const sample = sampled(data, enough(sites, shapeOf, data.length));
   const [before, after] = [[] as number[], [] as number[]];
+  let most = 0;
   for (const [step, stage] of stages.entries()) {
     context.progress({ what: "fitting what stays", step, of: stages.length });
     const undone = new Set(stages.slice(step).flatMap((list) => list.map((l) => l.node)));
     for (const part of partsOf(stage)) {
       const points = new Map(part.map((l) => siteOf.get(l)!).map((s) => [s, pointOf(s, undone)]));
+      const sample = sampled(data, enough([...points.keys()], shapeOf, data.length));
+      most = Math.max(most, sample.length);
       const seen = await sumsOf(model, former, points, sample, shapeOf, threads);
       for (const [site, s] of seen) {
         const off = s.all > 0 ? s.lack / s.all : 0;
@@ -92,7 +94,7 @@ export async function reconstruct(
     note(`not fitted: ${names.length > 5 ? `${names.slice(0, 4).join(", ")} and ${names.length - 4} more` : names.join(", ")}: ${why}`);
   if (before.length)
     note(
-      `${before.length} layers fitted to the outputs from before, on ${sample.length} examples: mean squared error on held-out ones ${percent(mean(before))} → ${percent(mean(after))} of the outputs' energy`,
+      `${before.length} layers fitted to the outputs from before, on up to ${most} examples: mean squared error on held-out ones ${percent(mean(before))} → ${percent(mean(after))} of the outputs' energy`,
     );
 }
 

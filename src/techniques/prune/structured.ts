@@ -8,8 +8,8 @@ import { liftConstants } from "../../transform/fold.ts";
 import type { Group } from "../../transform/groups.ts";
 import { keptAlong, removeChannels } from "../../transform/remove.ts";
 import { dropDefault } from "../../transform/weights.ts";
-import { fineTune, training } from "../finetune.ts";
-import { taught } from "../teacher.ts";
+import { fewestPasses, fineTune, passesOver, training } from "../finetune.ts";
+import { retaught } from "../teacher.ts";
 import { type Context, defineTechnique } from "../technique.ts";
 import type { Sizes } from "./groupcost.ts";
 import { groupLasso } from "./grouplasso.ts";
@@ -25,9 +25,11 @@ const params = {
     doc: "what the ratio counts: channels, parameters or multiply-accumulates; latency: widths are chosen until `speedup` is measured",
   }),
   speedup: number(1.25, { min: 1, doc: "with by=latency, how many times as fast as before the net must run, by measurement" }),
-  importance: choice(["l2", "l1", "bn", "taylor", "obd", "activation", "random"], {
-    doc: "of a channel: shares of its coupled weights' squares (l2) or magnitudes (l1), BatchNormalization's scale (bn), what the loss changes by the squared gradients (taylor; of a teacher's divergence alone, which has none where the net is the teacher, as obd) or second derivatives (obd) of all its weights, the energy it hands on to its readers (activation), chance (random)",
-  }),
+  importance: optional(
+    choice(["l2", "l1", "bn", "taylor", "obd", "activation", "random"], {
+      doc: "of a channel: shares of its coupled weights' squares (l2) or magnitudes (l1), BatchNormalization's scale (bn), what the loss changes by the squared gradients (taylor; of a teacher's divergence alone, which has none where the net is the teacher, as obd) or second derivatives (obd) of all its weights, the energy it hands on to its readers (activation), chance (random); null: obd where it trains on fewer than 16,000 examples, else l2",
+    }),
+  ),
   scope: choice(["global", "layer"], {
     doc: "global: the least important for the cost gained go first, wherever they are; layer: all groups lose the same share",
   }),
@@ -40,13 +42,16 @@ const params = {
   maxRatio: number(0.9, { min: 0, max: 1, doc: "no group loses a larger share" }),
   rounds: int(1, { min: 1, doc: "rounds of removing and training" }),
   epochs: optional(
-    int(3, { min: 0, doc: "passes over the training data afterwards, over all rounds; null: 3 where there is some, else 0" }),
+    int(3, {
+      min: 0,
+      doc: "passes over the training data afterwards, over all rounds; null: where there is some 3, or more (at most 60) until 48,000 examples were shown",
+    }),
   ),
   lasso: number(0, { min: 0, doc: "strength of a group lasso that draws channels to zero before any goes (1e-4, say); 0: none" }),
   lassoEpochs: int(3, { min: 1, doc: "passes over the training data with the lasso" }),
   loss: optional(
     text("", {
-      doc: "the loss, such as crossEntropy:labels=y or teacher (divergence from the original model's outputs, no labels needed), or a sum: 0.1*crossEntropy + 0.9*teacher:temperature=4; null: crossEntropy where the data has labels, else teacher",
+      doc: "the loss, such as crossEntropy:labels=y or teacher (divergence from the original model's outputs, no labels needed), or a sum: 0.1*crossEntropy + 0.9*teacher:temperature=4; null: crossEntropy where the data has labels and 16,000 examples or more, else teacher",
     }),
   ),
   teacher: optional(text("", { doc: "file of the teacher; null: the model before the first step" })),
@@ -78,14 +83,16 @@ export const structured = defineTechnique({
 });
 
 /** Whether the loss is needed beside the training at the end. */
-const learns = (p: Values) => p.lasso > 0 || p.importance === "taylor" || p.importance === "obd";
+const learns = (p: Pick<Values, "lasso" | "importance">) => p.lasso > 0 || p.importance === "taylor" || p.importance === "obd";
 
-async function apply(model: Model, p: Values, context: Context): Promise<void> {
+async function apply(model: Model, params: Values, context: Context): Promise<void> {
   liftConstants(model);
   const data = context.calibration ?? context.train;
-  const epochs = p.epochs ?? (context.train ? 3 : 0);
+  const epochs = params.epochs ?? (context.train ? passesOver(context.train.length) : 0);
+  const few = epochs > 0 && passesOver(context.train!.length) > fewestPasses;
+  const p = { ...params, importance: params.importance ?? (few ? "obd" : "l2") };
   const teacher = p.teacher === null ? context.original : await context.load(p.teacher);
-  const lesson = epochs > 0 || learns(p) ? await taught(context.train!, p.loss, { ...context, original: teacher }) : null;
+  const lesson = epochs > 0 || learns(p) ? await retaught(context.train!, p.loss, { ...context, original: teacher }) : null;
   const around = { context, data, lesson, feeds: feedsFor(model, { data, shape: context.shape, seed: context.seed }, null) };
   const before = cloneModel(model);
   const first = await surveyed(model, p, around);
@@ -132,7 +139,7 @@ async function remove(model: Model, { groups, candidates }: Survey, sizes: Sizes
 }
 
 /** Sizes at which the cost is down to 1 − ratio of what it was at first. */
-function byCost(now: Survey, first: Survey, p: Values, ratio: number, note: ((line: string) => void) | null): Sizes {
+function byCost(now: Survey, first: Survey, p: Pick<Values, "scope" | "by">, ratio: number, note: ((line: string) => void) | null): Sizes {
   const whole = first.cost.total(new Map());
   // Rounding must not ask for one channel more.
   const until = whole * (1 - ratio) * (1 + 1e-9);
