@@ -258,7 +258,10 @@ test("training wins back what removing cost; a share of the parameters; a select
   const raw = cloneModel(full);
   await depth({ ratio: 0.5, epochs: 0 }).apply(raw, context(full, sequences));
   const healed = cloneModel(full);
-  await depth({ ratio: 0.5, rounds: 2, epochs: 20, learningRate: 3e-3, loss: "crossEntropy" }).apply(healed, context(full, sequences, true));
+  await depth({ ratio: 0.5, rounds: 2, epochs: 20, learningRate: 3e-3, loss: "crossEntropy" }).apply(
+    healed,
+    context(full, sequences, true),
+  );
   check(healed);
   removeDead(healed.graph);
   const count = (m: Model) => [...m.graph.initializers].reduce((n, v) => n + numbersOf(v.data!).length, 0);
