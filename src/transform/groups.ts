@@ -16,7 +16,7 @@ import { type Tensor, valuesOf } from "../tensor/tensor.ts";
 import { derive, type Seen } from "./derived.ts";
 import { type Dimensions, dimensions } from "./dimensions.ts";
 import { liftConstants } from "./fold.ts";
-import { storedBehind, weightsOf } from "./weights.ts";
+import { storedBehind } from "./weights.ts";
 import { inexactAtoms } from "./zeros.ts";
 
 /** An axis of an initializer that (a part of) a group lies on. */

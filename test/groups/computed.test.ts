@@ -2,14 +2,12 @@
 import { expect, test } from "vitest";
 import type { Model, Value } from "../../src/ir/graph.ts";
 import { sampleFeeds } from "../../src/runtime/shapes.ts";
-import { tensor } from "../../src/tensor/tensor.ts";
 import type { Group } from "../../src/transform/groups.ts";
 import { difference, removed } from "./law.ts";
 import { type Pieces, pieces } from "./nets.ts";
 
 const rounding = 2e-6;
 const feedsOf = (model: Model, batch = 2, time = 5) => sampleFeeds(model, { batch, shape: { x: [batch, time, 4] } });
-const scalar = (p: Pieces, n: number) => p.model.graph.initializer("n", tensor("int64", [], [n]));
 /** [size of an axis], as exporters have it. */
 const size = (p: Pieces, x: Value, axis: number) => p.next("Gather", [p.next("Shape", [x]), p.ints(axis)]);
 const joined = (p: Pieces, ...sizes: Value[]) => p.next("Concat", sizes, { axis: 0 });
