@@ -129,6 +129,7 @@ async function quality(seeds: number) {
       const steps = {
         magnitude: magnitude({ ...settings, include: op, scope: "layer", epochs: 0 }),
         wanda: wanda({ ...settings, include: op, epochs: 0 }),
+        "wanda, refine=none": wanda({ ...settings, include: op, epochs: 0, refine: "none" }),
         sparsegpt: sparsegpt({ ...settings, include: op, epochs: 0 }),
         obs: "pattern" in settings ? null : obs({ sparsity, include: op, scope: "layer" }),
       };
@@ -147,7 +148,7 @@ async function quality(seeds: number) {
   };
   const rows = Object.keys(levels).map((level) => [
     level,
-    Object.fromEntries(["magnitude", "wanda", "sparsegpt", "obs"].map((name) => [name, of((s) => s.pruned[level]![name]!)])),
+    Object.fromEntries(Object.keys(bySeed[0]!.pruned[level]!).map((name) => [name, of((s) => s.pruned[level]![name]!)])),
   ]);
   return {
     text: "generated",
