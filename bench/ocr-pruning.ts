@@ -50,7 +50,7 @@ const cases: Record<string, Case> = {
     file: recognizer,
     pictures: (lines) => lines,
     scored: async (_, data) => ({ data, metric: characterError() }),
-    settings: "epochs=4,batchSize=8,learningRate=0.001,reconstruct=false",
+    settings: "epochs=4,batchSize=8,learningRate=0.001",
   },
   direction: {
     file: direction,
