@@ -1,9 +1,9 @@
 /** What a net costs as a function of its groups' sizes, without building it: parameters, multiply-accumulates, channels. */
-import { cloneModel, type Model, type Value } from "../../ir/graph.ts";
+import { cloneModel, type Model, type Node, type Value } from "../../ir/graph.ts";
 import { allNodes, stored } from "../../ir/walk.ts";
 import { parametersOf } from "../../measure/parameters.ts";
 import { opOf } from "../../ops/index.ts";
-import { sizeOf } from "../../tensor/dtype.ts";
+import { isFloat, sizeOf } from "../../tensor/dtype.ts";
 import type { Group, Groups } from "../../transform/groups.ts";
 
 /** Sizes of groups; those that are not in it have their own. */
@@ -68,7 +68,44 @@ export function parameterTerms(model: Model, { shapeWith }: Pick<Groups, "shapeW
 }
 
 /** Multiply-accumulates of every node whose op has a rule for them, by the shapes its values would have. */
-export function macTerms(model: Model, { shapeWith }: Pick<Groups, "shapeWith">, among: readonly Group[]): Term[] {
+export function macTerms(model: Model, groups: Pick<Groups, "shapeWith">, among: readonly Group[]): Term[] {
+  return nodeTerms(model, groups, among, (node) => opOf(node)?.macs?.(node) ?? null);
+}
+
+/** Multiply-accumulates that take as long as moving one element. */
+const perElement = 20;
+
+/**
+ * What time goes by: multiply-accumulates, and elements that nodes read and write, each as {@link perElement} of them. Nodes that do not run,
+ * or run within the Conv before them, move none.
+ */
+export function workTerms(model: Model, groups: Pick<Groups, "shapeWith">, among: readonly Group[]): Term[] {
+  return nodeTerms(model, groups, among, (node) => (opOf(node)?.macs?.(node) ?? 0) + perElement * moved(node));
+}
+
+const views: ReadonlySet<string> = new Set(["Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Constant"]);
+/** Fused into a Conv that nothing else reads. */
+const fused: ReadonlySet<string> = new Set(["Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "BatchNormalization"]);
+
+/** Elements a node reads and writes; of what the model stores only weights, as of a table few rows are read. */
+function moved(node: Node): number {
+  const [from] = node.inputs;
+  if (views.has(node.opType) || node.inputs.every((v) => !v || v.data)) return 0;
+  if (fused.has(node.opType) && from?.producer?.opType === "Conv" && from.uses.size === 1) return 0;
+  const weighs = opOf(node)?.macs !== undefined;
+  return [...node.inputs.filter((v) => weighs || !v?.data), ...node.outputs].reduce(
+    (n, v) => n + (v?.type?.shape && isFloat(v.type.dtype) ? sizeOf(v.type.shape as number[]) : 0),
+    0,
+  );
+}
+
+/** What `of` counts of every node (null: nothing), by the shapes its values would have. */
+function nodeTerms(
+  model: Model,
+  { shapeWith }: Pick<Groups, "shapeWith">,
+  among: readonly Group[],
+  count: (node: Node) => number | null,
+): Term[] {
   const copies = new Map<Value, Value>();
   cloneModel(model, copies);
   const none: Sizes = new Map();
@@ -83,8 +120,6 @@ export function macTerms(model: Model, { shapeWith }: Pick<Groups, "shapeWith">,
   };
   const out: Term[] = [];
   for (const node of allNodes(model.graph)) {
-    const rule = opOf(node)?.macs;
-    if (!rule) continue;
     const values = [...node.inputs, ...node.outputs].filter((v): v is Value => v !== null);
     const twin = copies.get(node.outputs.find((o) => o)!)?.producer;
     if (!twin) continue;
@@ -93,9 +128,9 @@ export function macTerms(model: Model, { shapeWith }: Pick<Groups, "shapeWith">,
         const copy = copies.get(v)!;
         copy.type = { dtype: v.type?.dtype ?? "float32", shape: shapeWith(v, sizes) };
       }
-      return rule(twin) ?? 0;
+      return count(twin) ?? 0;
     };
-    out.push({ of, groups: new Set(values.flatMap((v) => [...groupsOf(v)])) });
+    if (of(none) > 0) out.push({ of, groups: new Set(values.flatMap((v) => [...groupsOf(v)])) });
   }
   return out;
 }

@@ -113,8 +113,10 @@ async function apply(model: Model, params: Values, context: Context): Promise<vo
     const now = round === 1 && p.lasso === 0 ? first : await surveyed(model, p, around, widths);
     const done = round / p.rounds;
     let wanted: Sizes;
-    if (p.by === "latency") ({ sizes: wanted, speedup } = await fastEnough(before, now, p.speedup ** done, p, around));
-    else wanted = byCost(now, first, p, 1 - (1 - p.ratio) ** done, round === p.rounds ? context.note : null);
+    if (p.by === "latency") {
+      const goal = { target: p.speedup ** done, reached: speedup?.value ?? 1 };
+      ({ sizes: wanted, speedup } = await fastEnough(before, now, goal, p, around));
+    } else wanted = byCost(now, first, p, 1 - (1 - p.ratio) ** done, round === p.rounds ? context.note : null);
     for (const [g, size] of wanted) sizes.set(g.name, size);
     const whole = p.reconstruct && data ? cloneModel(model) : null;
     const keep = await remove(model, now, wanted, context);

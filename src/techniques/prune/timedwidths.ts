@@ -5,7 +5,7 @@ import { cloneModel, type Model } from "../../ir/graph.ts";
 import { latency } from "../../measure/latency.ts";
 import { Fault } from "../../tensor/fault.ts";
 import type { Group } from "../../transform/groups.ts";
-import type { Sizes } from "./groupcost.ts";
+import { costOf, type Sizes, workTerms } from "./groupcost.ts";
 import { nearby, reach, type Speedup } from "./speedup.ts";
 import { type Choices, narrowed, type Surroundings, type Survey, surveyed } from "./survey.ts";
 import { after, descent } from "./widths.ts";
@@ -13,21 +13,33 @@ import { after, descent } from "./widths.ts";
 /** Seconds a look at one net's latency takes, and a thorough one, at least. */
 const [glance, thorough] = [0.3, 1];
 
-/** Sizes that run `target` times as fast as `before`, found by timing nets of ever more steps. Errors: none found is faster than it for certain. */
+/**
+ * Sizes that run `target` times as fast as `before`, found by timing nets of ever more steps.
+ * @param reached how many times as fast it is without any
+ * Errors: none found is faster than `before` for certain.
+ */
 export async function fastEnough(
   before: Model,
   now: Survey,
-  target: number,
+  { target, reached }: { readonly target: number; readonly reached: number },
   { scope, threads }: { readonly scope: "global" | "layer"; readonly threads: number },
   around: Surroundings,
 ): Promise<{ readonly sizes: Sizes; readonly speedup: Speedup }> {
   const none: Sizes = new Map();
   const { context, feeds } = around;
-  const counted = now.macs.total(none) > 0 ? now.macs : now.parameters;
+  const work = costOf(
+    workTerms(
+      now.model,
+      now.groups,
+      now.candidates.map((c) => c.group),
+    ),
+  );
+  const counted = work.total(none) > 0 ? work : now.parameters;
   const steps = descent(now.candidates, counted, { scope });
-  const guess = steps.findIndex((s) => s.cost <= counted.total(none) / target) + 1 || steps.length;
+  const whole = counted.total(none);
+  const predicted = steps.map((s) => (reached * whole) / Math.max(s.cost, whole / 1e6));
   const nets = new Map<number, Model>();
-  const found = await reach(steps.length, target, guess, async (net, careful) => {
+  const found = await reach(predicted, target, async (net, careful) => {
     context.progress({ what: "timing", step: net, of: steps.length });
     const candidate = nets.get(net) ?? (await narrowed(now, after(steps.slice(0, net))));
     nets.set(net, candidate);
