@@ -6,9 +6,9 @@ import { observeShapes } from "../../runtime/shapes.ts";
 import { sizeOf } from "../../tensor/dtype.ts";
 import { tensor } from "../../tensor/tensor.ts";
 import type { Group, Groups } from "../../transform/groups.ts";
-import { channelTerms, costOf, macTerms, parameterTerms } from "./groupcost.ts";
+import { channelTerms, costOf, macTerms, parameterTerms, workTerms } from "./groupcost.ts";
 
-/** Conv (a channels) → Conv (b) → GlobalAveragePool → Flatten → Gemm, on 6×6 images of 3 channels. */
+/** Conv (a channels) → Relu → Conv (b) → GlobalAveragePool → Flatten → Gemm, on 6×6 images of 3 channels. */
 function net(a: number, b: number) {
   const model = newModel("net");
   const g = model.graph;
@@ -16,7 +16,8 @@ function net(a: number, b: number) {
   const x = g.input("x", "float32", ["n", 3, 6, 6]);
   const [w1, b1, w2, w3] = [zeros("w1", [a, 3, 3, 3]), zeros("b1", [a]), zeros("w2", [b, a, 3, 3]), zeros("w3", [5, b])];
   const h1 = g.append("Conv", [x, w1, b1]).outputs[0]!;
-  const h2 = g.append("Conv", [h1, w2]).outputs[0]!;
+  const active = g.append("Relu", [h1]).outputs[0]!;
+  const h2 = g.append("Conv", [active, w2]).outputs[0]!;
   const pool = g.append("GlobalAveragePool", [h2]).outputs[0]!;
   const flat = g.append("Flatten", [pool]).outputs[0]!;
   const y = g.append("Gemm", [flat, w3], { attrs: { transB: 1 } }).outputs[0]!;
@@ -45,6 +46,7 @@ function net(a: number, b: number) {
     [w2, (s) => [s(gb), s(ga), 3, 3]],
     [w3, (s) => [5, s(gb)]],
     [h1, (s) => [1, s(ga), 4, 4]],
+    [active, (s) => [1, s(ga), 4, 4]],
     [h2, (s) => [1, s(gb), 2, 2]],
     [pool, (s) => [1, s(gb), 1, 1]],
     [flat, (s) => [1, s(gb)]],
@@ -82,4 +84,20 @@ test("parameters and multiply-accumulates are those of the net built with these 
   const channels = costOf(channelTerms(among));
   expect(channels.total(new Map())).toBe(20);
   expect(channels.share(ga, gb)).toBe(false);
+});
+
+test("work is multiply-accumulates, six for each element that nodes read and write, and 50,000 for each; neither a Relu within a Conv nor a view counts", () => {
+  const { model, groups, ga, gb } = net(8, 12);
+  const [work, macs] = [workTerms, macTerms].map((terms) => costOf(terms(model, groups, [ga, gb])));
+  for (const [a, b] of [
+    [8, 12],
+    [5, 7],
+  ] as const) {
+    const sizes = new Map([
+      [ga, a],
+      [gb, b],
+    ]);
+    const elements = 108 + 16 * a + (16 * a + 4 * b) + (4 * b + b) + (b + 5);
+    expect(work!.total(sizes)).toBe(macs!.total(sizes) + 6 * elements + 4 * 50_000);
+  }
 });
