@@ -21,11 +21,11 @@ export interface Reached {
 /** Many times the target that are aimed at: a later measurement should say the target too. */
 const aim = 1.012;
 /** What is found may be this many times as fast as the target, and the lower end of its interval at least this. */
-const [most, sure] = [1.025, 0.985];
+const [most, sure] = [1.025, 0.988];
 /** Measurements at most. */
 const measurements = 24;
 /** Standard deviations of a logarithm: what two measurements of one net differ by whatever their intervals, and neighbours from a line. */
-const [repeat, rough] = [0.005, 0.007];
+const [repeat, rough] = [0.01, 0.007];
 /** Logarithms of predicted speed-ups closer than this are the same place; what is tried next to a net is that far from it. */
 const step = 0.004;
 
@@ -43,8 +43,7 @@ interface Known {
  * `predicted`: how many times as fast each should be, growing; the truth may be anything that grows about so, with bumps, and each
  * measurement is noisy. The next net is where a line through all measurements, those near the target first, says a little more than the
  * target; each is measured as often as it takes to tell (`thorough` from the second time on), all its measurements count, and none alone
- * rules anything out. Where none holds, the one surest
- * to be near the target is returned, `met` if at least its value is the target.
+ * rules anything out. Where none holds, the one surest to be near the target is returned, `met` if at least its value is the target.
  */
 export async function reach(
   predicted: readonly number[],
@@ -56,7 +55,7 @@ export async function reach(
   const [least, goal] = [Math.log(target), Math.log(target * aim)];
   const at = (net: number) => (net === 0 ? 0 : Math.log(predicted[net - 1]!));
   const known = new Map<number, Known>();
-  const enough = (k: Known) => k.measured > 1 && k.log >= least && k.log - z * Math.sqrt(k.variance) >= Math.log(target * sure);
+  const enough = (k: Known) => k.measured > 2 && k.log >= least && k.log - z * Math.sqrt(k.variance) >= Math.log(target * sure);
   const tooSlow = (k: Known) =>
     k.log < least && (k.log + z * Math.sqrt(k.variance) < least || (k.measured > 2 && k.variance < repeat ** 2));
   for (let n = 0; n < measurements; n++) {
