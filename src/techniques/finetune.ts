@@ -1,6 +1,6 @@
 /** Training as a part of a technique: the parameters they share, declared once, and the call of the one training loop. */
 import type { Dataset } from "../data/dataset.ts";
-import { choice, int, number, text, type ValuesOf } from "../data/params.ts";
+import { choice, flag, int, number, text, type ValuesOf } from "../data/params.ts";
 import { split } from "../data/split.ts";
 import type { Model } from "../ir/graph.ts";
 import type { Selector } from "../ir/select.ts";
@@ -34,6 +34,11 @@ export function passesOver(examples: number): number {
   return Math.min(mostPasses, Math.max(fewestPasses, Math.ceil(shown / Math.max(1, examples))));
 }
 
+/** Whether a net that learns from a teacher alone is shown mixes of the examples. */
+export const mix = flag(true, {
+  doc: "where it learns from the original's answers alone, to more than 3 passes' worth of few examples: every pass after the first is over new mixes of them, two spliced at random, which the original answers",
+});
+
 /** The loss of labelled training, as text. */
 export const labelled = text("crossEntropy", { doc: "the loss with the targets, such as crossEntropy:labels=y or mse:target=t" });
 
@@ -44,6 +49,8 @@ export interface FineTuning {
   readonly loss: Loss | string;
   /** Default: the context's training examples. */
   readonly data?: Dataset;
+  /** What stands in for those examples in each pass (from 1) after the first. */
+  readonly fresh?: (data: Dataset, seed: number, pass: number) => Promise<Dataset>;
   readonly trainable?: Selector;
   readonly frozen?: Selector;
   readonly live?: Selector;
@@ -60,14 +67,16 @@ export interface FineTuning {
 
 /** Trains the model as `params` and `tuning` say. */
 export function fineTune(model: Model, params: ValuesOf<typeof training>, context: Context, tuning: FineTuning): Promise<Fitted> {
-  const { epochs, what, onStep } = tuning;
+  const { epochs, what, onStep, fresh } = tuning;
   const seed = context.seed + 1_000_003 * (tuning.round ?? 0);
   const all = tuning.data ?? context.train!;
   const parts = params.holdOut > 0 ? split(all, { fraction: params.holdOut, seed: context.seed }) : null;
+  const data = parts ? parts.train : all;
   const { learningRate, weightDecay } = params;
   const momentum = params.optimizer === "sgd" ? { momentum: 0.9 } : {};
   return fit(model, {
-    data: parts ? parts.train : all,
+    data,
+    ...(fresh ? { fresh: (pass: number) => fresh(data, seed, pass) } : {}),
     ...(parts ? { validation: parts.held, keepBest: true } : {}),
     loss: typeof tuning.loss === "string" ? parseLoss(tuning.loss) : tuning.loss,
     optimizer: optimizers[params.optimizer].from({ learningRate, weightDecay, ...momentum }),

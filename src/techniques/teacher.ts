@@ -1,8 +1,10 @@
 /** What a teacher says of every example, computed once and kept beside the data. */
 import { type Dataset, fromArrays } from "../data/dataset.ts";
+import { mixed } from "../data/mix.ts";
 import { cloneModel, type Model } from "../ir/graph.ts";
 import { removeDead } from "../ir/walk.ts";
 import { Build } from "../ops/build.ts";
+import { inputsOf } from "../runtime/feeds.ts";
 import { open } from "../runtime/session.ts";
 import { sizeOf } from "../tensor/dtype.ts";
 import { Fault } from "../tensor/fault.ts";
@@ -27,7 +29,7 @@ export interface TeacherOptions {
 }
 
 /**
- * The dataset with one more array: the first output (logits, float32 [examples, …]) of `teacher` for each example; what goes into its
+ * The dataset with one more array (or that one anew): the first output (logits, float32 [examples, …]) of `teacher` for each example; what goes into its
  * Softmax or Sigmoid, where it ends in one.
  * Errors: data that lacks one of the teacher's inputs, or an output whose first axis is not the batch.
  */
@@ -61,7 +63,7 @@ export async function withTeacher(data: Dataset, teacher: Model, options: Teache
     const array = fromArrays({ [options.as]: wrap("float32", [data.length, ...item], answers!) });
     return {
       ...data,
-      names: [...data.names, options.as],
+      names: [...data.names.filter((n) => n !== options.as), options.as],
       take: (indices) => ({ ...data.take(indices), ...array.take(indices) }),
     };
   } finally {
@@ -69,11 +71,22 @@ export async function withTeacher(data: Dataset, teacher: Model, options: Teache
   }
 }
 
+/** What a net is trained on: examples with the answers that the loss takes. */
+interface Lesson {
+  readonly data: Dataset;
+  readonly loss: Loss;
+}
+
+interface Lessons extends Lesson {
+  /** Other examples with the teacher's answers, in place of `data` (or a part of it), for each pass after the first. */
+  readonly fresh?: (data: Dataset, seed: number, pass: number) => Promise<Dataset>;
+}
+
 /**
  * The loss of that text, in which "teacher" is short for the divergence from what the original model says, and the data with the original's
  * answers where the loss needs them. null: crossEntropy where the data has labels, else teacher.
  */
-export async function taught(data: Dataset, text: string | null, context: Context): Promise<{ data: Dataset; loss: Loss }> {
+export async function taught(data: Dataset, text: string | null, context: Context): Promise<Lesson> {
   const loss = (text ?? (data.names.includes("labels") ? "crossEntropy" : "teacher")).replace(/(^|[\s*])teacher(?=$|[\s:])/g, "$1kl");
   const soft = /(^|[\s*])kl(?=$|[\s:])/.test(loss);
   const needed = (soft || /=teacher\b/.test(loss)) && !data.names.includes("teacher");
@@ -84,10 +97,22 @@ export async function taught(data: Dataset, text: string | null, context: Contex
 
 /**
  * {@link taught} for a net that was pruned; null: where the data has labels crossEntropy, unless it is gone over more than a few times: labels are soon
- * known by heart, the original's answers are not. Else teacher.
+ * known by heart, the original's answers are not. Else teacher. With `mix`, where those answers are all it learns from and there are more than a few
+ * passes, each is over new mixes of the examples ({@link mixed}), which the original answers too (function matching: Beyer et al. 2022).
  */
-export async function retaught(data: Dataset, text: string | null, context: Context): Promise<{ data: Dataset; loss: Loss }> {
-  if (text === null && data.names.includes("labels") && passesOver(data.length) > fewestPasses)
+export async function retaught(data: Dataset, text: string | null, context: Context, mix: boolean): Promise<Lessons> {
+  const few = passesOver(data.length) > fewestPasses;
+  const lesson = await answered(data, text, context, few);
+  const alone = lesson.loss.name === "kl" && !data.names.includes("teacher") && !/teacher=/.test(text ?? "");
+  if (!(mix && few && alone && data.stackable)) return lesson;
+  const names = inputsOf(context.original).map((v) => v.name);
+  const fresh = (from: Dataset, seed: number, pass: number) =>
+    withTeacher(mixed(from, names, seed, pass), context.original, { as: "teacher", threads: context.threads });
+  return { ...lesson, fresh };
+}
+
+async function answered(data: Dataset, text: string | null, context: Context, few: boolean): Promise<Lesson> {
+  if (text === null && data.names.includes("labels") && few)
     try {
       return await taught(data, "teacher", context);
     } catch (e) {

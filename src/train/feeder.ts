@@ -10,7 +10,7 @@ export interface Feeder {
   /** The memory every batch is read into, by array. */
   readonly batch: Batch;
   /** Reads the batch of `step`, counted from 0: examples step·size … of the stream. Returns their numbers. */
-  fill(step: number): Uint32Array;
+  fill(step: number): Promise<Uint32Array>;
   /** Errors: a NaN in the batch last read, by array and example. */
   refuseNaN(): void;
 }
@@ -18,8 +18,15 @@ export interface Feeder {
 /**
  * The stream is epoch after epoch, each in an order of its own from the seed, so that what is left of one epoch's last batch is carried over to
  * the next, and any step's batch is known from its number alone. `inputs`: the model's, whose element types the arrays are brought to.
+ * `fresh`: the examples of each epoch but the first; a batch comes whole from those of the epoch its first example belongs to.
  */
-export function feeder(data: Dataset, size: number, seed: number, inputs: readonly Value[]): Feeder {
+export function feeder(
+  data: Dataset,
+  size: number,
+  seed: number,
+  inputs: readonly Value[],
+  fresh?: (pass: number) => Promise<Dataset>,
+): Feeder {
   if (!data.stackable) throw new Fault("train", "examples of differing shapes cannot be trained on in batches; bring them to one shape");
   const types = new Map(inputs.map((v) => [v.name, v]));
   const indices = new Uint32Array(size);
@@ -40,6 +47,16 @@ export function feeder(data: Dataset, size: number, seed: number, inputs: readon
     const v = types.get(name);
     return v ? converted(v, t) : t;
   };
+  let now = data;
+  let pass = 0;
+  const turn = async (to: number) => {
+    if (!fresh || to === pass) return;
+    // What the last pass had may take much memory.
+    now = data;
+    if (to > 0) now = await fresh(to);
+    if (now.length !== data.length) throw new Fault("train", `a pass over ${data.length} examples was followed by one over ${now.length}`);
+    pass = to;
+  };
   seek(0);
   const batch = Object.fromEntries(
     Object.entries(data.take(indices)).map(([name, t]) => {
@@ -49,9 +66,10 @@ export function feeder(data: Dataset, size: number, seed: number, inputs: readon
   );
   return {
     batch,
-    fill(step) {
+    async fill(step) {
+      await turn(Math.floor((step * size) / data.length));
       seek(step);
-      const taken = data.take(indices, batch);
+      const taken = now.take(indices, batch);
       for (const name in batch) {
         const into = batch[name]!;
         const t = taken[name]!;

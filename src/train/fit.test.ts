@@ -99,6 +99,41 @@ test("a resumed run ends bit-equal to an uninterrupted one, through a checkpoint
   expect(() => readCheckpoint(writeSafetensors({}))).toThrow("is not a checkpoint");
 });
 
+test("fresh examples stand in for the data in every pass after the first, also in a resumed run, bit by bit", async () => {
+  // 70 examples in batches of 16: passes begin at examples 0, 70, 140, so that steps 0–4 begin in the first, 5–8 in the second, 9–13 in the third.
+  const passes: number[] = [];
+  const options: FitOptions = {
+    data: blobs(70),
+    fresh: async (pass) => {
+      passes.push(pass);
+      return blobs(70, 10 + pass);
+    },
+    loss: crossEntropy(),
+    epochs: 3,
+    batchSize: 16,
+    threads: 1,
+  };
+  const run = async (more: Partial<FitOptions>) => {
+    const model = net();
+    const { losses } = await fit(model, { ...options, ...more });
+    return { model: Buffer.from(writeModel(model)), losses };
+  };
+  const { fresh: _, ...same } = options;
+  const plain = net();
+  const { losses: old } = await fit(plain, same);
+  const saved = new Map<number, Uint8Array>();
+  const full = await run({ onStep: (s) => void saved.set(s.step, writeCheckpoint(s.checkpoint())) });
+  expect(passes).toEqual([1, 2]);
+  expect(full.losses.slice(0, 5)).toEqual(old.slice(0, 5));
+  for (const step of [5, 9]) expect(full.losses[step]).not.toBe(old[step]);
+  for (const at of [3, 5, 7, 9]) {
+    const rest = await run({ resume: readCheckpoint(saved.get(at)!) });
+    expect(rest.losses).toEqual(full.losses.slice(at));
+    expect(Buffer.compare(rest.model, full.model)).toBe(0);
+  }
+  await expect(run({ fresh: async () => blobs(60) })).rejects.toThrow("train: a pass over 70 examples was followed by one over 60");
+});
+
 test("leftover examples are carried over: every example is seen equally often", async () => {
   const seen = new Array<number>(10).fill(0);
   const data = blobs(10);

@@ -24,6 +24,11 @@ import { writeBack } from "./weights.ts";
 export interface FitOptions {
   /** Examples; arrays named as the model's inputs, and whatever the loss takes. */
   readonly data: Dataset;
+  /**
+   * The examples of each pass after the first (1 for the second), as many and of the same shapes: a function of the number alone, so that a
+   * resumed run goes on with the same ones. A batch that begins in one pass is wholly of that pass's examples. Default: `data` again.
+   */
+  readonly fresh?: (pass: number) => Promise<Dataset>;
   readonly loss: Loss;
   /** Default: adam(). */
   readonly optimizer?: Optimizer;
@@ -133,7 +138,7 @@ export async function fit(model: Model, options: FitOptions): Promise<Fitted> {
   // Gradient rules are written for opset 17 and later; only weights return to the model itself.
   upgrade(base, Math.max(17, base.opsets.get("") ?? 17));
   const outputs = base.graph.outputs.map((o) => o.name);
-  const feed = feeder(data, size, seed, inputsOf(base));
+  const feed = feeder(data, size, seed, inputsOf(base), options.fresh);
   const attached = attach(base, loss, feed.batch);
   const scored = options.validation ? cloneModel(base) : null;
   const graph = await trainingGraph(attached, feed.batch, options);
@@ -172,7 +177,7 @@ export async function fit(model: Model, options: FitOptions): Promise<Fitted> {
     const names = [...memory.weights.keys()];
     let stopped = false;
     while (course.step < of && !stopped) {
-      const indices = feed.fill(course.step);
+      const indices = await feed.fill(course.step);
       for (const pair of graph.pairs) if (pair.classes) checkLabels(pair, pair.count!, feed.batch, indices);
       memory.draw(seed, course.step);
       await run();

@@ -14,7 +14,7 @@ import { Fault } from "../../tensor/fault.ts";
 import { liftConstants } from "../../transform/fold.ts";
 import { holdZeros, mergeMasks } from "../../transform/mask.ts";
 import { type Block, plainLayers, removeBlocks, residualBlocks } from "../../transform/residual.ts";
-import { fineTune, passesOver, training } from "../finetune.ts";
+import { fineTune, mix, passesOver, training } from "../finetune.ts";
 import { sampled } from "../sample.ts";
 import { retaught, taught } from "../teacher.ts";
 import { type Context, defineTechnique } from "../technique.ts";
@@ -50,6 +50,7 @@ const params = {
   ),
   include: optional(text("*", { doc: "only blocks this selector matches (nodes and weights in them, or their Add)" })),
   exclude: optional(text("", { doc: "not blocks this selector matches" })),
+  mix,
   ...training,
 } as const;
 
@@ -288,9 +289,9 @@ function scored({ train, calibration }: Context): Dataset {
 
 /** Training of what is left. */
 async function heal(model: Model, p: Values, context: Context, epochs: number, round: number): Promise<void> {
-  const { data, loss } = await retaught(context.train!, p.loss, context);
+  const lesson = await retaught(context.train!, p.loss, context, p.mix);
   // What an earlier step pruned stays pruned.
   const masks = holdZeros(model);
-  await fineTune(model, p, context, { what: "depth", epochs, loss, data, round, frozen: masks.map((m) => m.value.name) });
+  await fineTune(model, p, context, { what: "depth", epochs, ...lesson, round, frozen: masks.map((m) => m.value.name) });
   mergeMasks(masks);
 }

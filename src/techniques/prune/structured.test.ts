@@ -258,9 +258,16 @@ describe("with training", () => {
     expect(Buffer.from(writeModel(small)).equals(Buffer.from(writeModel(await by("obd"))))).toBe(true);
   });
 
-  test("the same seed gives the same bytes", async () => {
-    const bytes = async () => Buffer.from(writeModel(await after(trained, structured({ ...setting, epochs: 1 }), context(trained, data))));
-    expect((await bytes()).equals(await bytes())).toBe(true);
+  test("the same seed gives the same bytes; with mixes, what comes after the first pass is other data than without", async () => {
+    const bytes = async (more: Parameters<typeof structured>[0]) =>
+      Buffer.from(writeModel(await after(trained, structured({ ...setting, ...more }), context(trained, data))));
+    const [one, two] = [await bytes({ epochs: 1 }), await bytes({ epochs: 2 })];
+    expect(one.equals(await bytes({ epochs: 1 }))).toBe(true);
+    expect(two.equals(await bytes({ epochs: 2 }))).toBe(true);
+    // 256 examples in batches of 64: a pass ends with a batch.
+    expect(two.equals(await bytes({ epochs: 2, mix: false }))).toBe(false);
+    const labelled = { epochs: 2, loss: "crossEntropy" } as const;
+    expect((await bytes(labelled)).equals(await bytes({ ...labelled, mix: false }))).toBe(true);
   });
 });
 

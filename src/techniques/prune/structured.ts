@@ -8,7 +8,7 @@ import { liftConstants } from "../../transform/fold.ts";
 import type { Group } from "../../transform/groups.ts";
 import { keptAlong, removeChannels } from "../../transform/remove.ts";
 import { dropDefault } from "../../transform/weights.ts";
-import { fewestPasses, fineTune, passesOver, training } from "../finetune.ts";
+import { fewestPasses, fineTune, mix, passesOver, training } from "../finetune.ts";
 import { retaught } from "../teacher.ts";
 import { type Context, defineTechnique } from "../technique.ts";
 import type { Sizes } from "./groupcost.ts";
@@ -55,6 +55,7 @@ const params = {
     }),
   ),
   teacher: optional(text("", { doc: "file of the teacher; null: the model before the first step" })),
+  mix,
   include: text("*", { doc: "only groups that hold output channels of a weight this selector matches (or that it names)" }),
   exclude: text("", { doc: "weights this selector matches keep their shapes" }),
   reconstruct: flag(true, {
@@ -92,7 +93,7 @@ async function apply(model: Model, params: Values, context: Context): Promise<vo
   const few = epochs > 0 && passesOver(context.train!.length) > fewestPasses;
   const p = { ...params, importance: params.importance ?? (few ? "obd" : "l2") };
   const teacher = p.teacher === null ? context.original : await context.load(p.teacher);
-  const lesson = epochs > 0 || learns(p) ? await retaught(context.train!, p.loss, { ...context, original: teacher }) : null;
+  const lesson = epochs > 0 || learns(p) ? await retaught(context.train!, p.loss, { ...context, original: teacher }, p.mix) : null;
   const around = { context, data, lesson, feeds: feedsFor(model, { data, shape: context.shape, seed: context.seed }, null) };
   const before = cloneModel(model);
   const first = await surveyed(model, p, around);
