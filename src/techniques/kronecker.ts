@@ -8,10 +8,11 @@ import { fixedBatch } from "../runtime/feeds.ts";
 import { open } from "../runtime/session.ts";
 import { sizeOf } from "../tensor/dtype.ts";
 import { random } from "../tensor/random.ts";
-import { floatsOf, wrap } from "../tensor/tensor.ts";
+import { floatsOf, tensor, wrap } from "../tensor/tensor.ts";
 import type { Loss } from "../train/loss.ts";
 import { lossSite } from "../train/losssite.ts";
 import { grad } from "../transform/grad.ts";
+import { elementsOf } from "./matrix.ts";
 import { rowsOf } from "./moments.ts";
 import type { WeightLayer } from "./weightlayers.ts";
 
@@ -19,7 +20,7 @@ import type { WeightLayer } from "./weightlayers.ts";
 export interface Factors {
   /** H, [columns, columns]. */
   readonly inputs: Float64Array<ArrayBuffer>;
-  /** G, [rows, rows]. */
+  /** G, [rows, rows]; with `felt` Wᵀ·G·W, [columns, columns]. */
   readonly outputs: Float64Array<ArrayBuffer>;
   /** Rows of inputs seen. */
   readonly n: number;
@@ -28,6 +29,8 @@ export interface Factors {
 export interface FactorOptions {
   readonly seed: number;
   readonly threads: number;
+  /** Wᵀ·G·W in place of G, which is never built: for layers of many outputs. */
+  readonly felt?: boolean;
 }
 
 /** Rows of inputs that are enough, examples that are taken whatever rows they have, examples a run, and random directions for each. */
@@ -54,7 +57,7 @@ export async function kroneckerFactors(
   layers: readonly WeightLayer[],
   data: Dataset,
   loss: Loss,
-  { seed, threads }: FactorOptions,
+  { seed, threads, felt = false }: FactorOptions,
 ): Promise<(Factors | null)[]> {
   const drawn = order(data.length, seed);
   const fixed = fixedBatch(model);
@@ -90,13 +93,14 @@ export async function kroneckerFactors(
     rowsEach = Math.max(rowsEach, sizeOf(shapeOf(y)) / rows / size);
     const by = b.sum(b.mul(gs, gs), [1], true);
     const inputs = b.matmul(b.transpose(b.mul(x, by), [1, 0]), x);
-    const outer = b.matmul(b.transpose(gs, [1, 0]), gs);
-    const names = [inputs, outer].map((v) => {
+    const back = felt ? b.matmul(gs, b.constant(tensor("float32", [rows, columns], elementsOf(l.matrix)), "weight")) : gs;
+    const outer = b.matmul(b.transpose(back, [1, 0]), back);
+    const names = [inputs, outer, b.sum(by, [0, 1])].map((v) => {
       const out = b.op("Identity", [v]);
       graph.addOutput(out);
       return out.name;
-    }) as [string, string];
-    const sums = [new Float64Array(columns ** 2), new Float64Array(rows ** 2)] as const;
+    });
+    const sums = [columns ** 2, (felt ? columns : rows) ** 2, 1].map((length) => new Float64Array(length));
     return { names, sums, positions: sizeOf(shapeOf(y)) / rows };
   });
   removeDead(graph);
@@ -123,12 +127,10 @@ export async function kroneckerFactors(
   } finally {
     await session.release();
   }
-  return named.map((l, k) => {
+  return named.map((l) => {
     if (!l) return null;
-    const [inputs, outputs] = l.sums;
-    const { rows } = layers[k]!.matrix;
-    let trace = 0;
-    for (let r = 0; r < rows; r++) trace += outputs[r * (rows + 1)]!;
+    const [inputs, outputs, traces] = l.sums as [Float64Array<ArrayBuffer>, Float64Array<ArrayBuffer>, Float64Array];
+    const trace = traces[0]!;
     if (trace > 0) for (let i = 0; i < outputs.length; i++) outputs[i]! /= trace;
     for (let i = 0; i < inputs.length; i++) inputs[i]! /= runs * size * probes;
     return { inputs, outputs, n: l.positions * runs };

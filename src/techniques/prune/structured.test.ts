@@ -244,8 +244,8 @@ describe("with training", () => {
     expect(await loss(drawn)).toBeLessThan(await loss(raw));
   });
 
-  test.each(["taylor", "obd"] as const)("%s loses less than chance", async (importance) => {
-    const lost = async (importance: "taylor" | "obd" | "random") =>
+  test.each(["taylor", "obd", "obs"] as const)("%s loses less than chance", async (importance) => {
+    const lost = async (importance: "taylor" | "obd" | "obs" | "random") =>
       lossOf(await after(trained, structured({ ...setting, ratio: 0.4, epochs: 0, importance }), context(trained, data)));
     expect(await lost(importance)).toBeLessThan(await lost("random"));
   });

@@ -9,16 +9,18 @@ import { gaussNewtonDiagonal, gradients } from "../../train/derivatives.ts";
 import type { Loss } from "../../train/loss.ts";
 import { carriedOver, findGroups, type Group, type Groups } from "../../transform/groups.ts";
 import { removeChannels } from "../../transform/remove.ts";
+import { outputSquares } from "../kronecker.ts";
 import { sampled } from "../sample.ts";
 import type { Context } from "../technique.ts";
 import { type Cost, channelTerms, costOf, macTerms, parameterTerms, type Sizes } from "./groupcost.ts";
 import { activationsOf, magnitudeOf, randomOf, scaleOf, summedOf } from "./groupimportance.ts";
+import { surgeonOf } from "./groupsurgeon.ts";
 import { type Candidate, keepMost, leastOf, multipleOf } from "./widths.ts";
 
 /** The choices that a survey depends on. */
 export interface Choices {
   readonly by: "channels" | "parameters" | "macs" | "latency";
-  readonly importance: "l2" | "l1" | "bn" | "taylor" | "obd" | "activation" | "random";
+  readonly importance: "l2" | "l1" | "bn" | "taylor" | "obd" | "obs" | "activation" | "random";
   readonly roundTo: number | null;
   readonly maxRatio: number;
   readonly include: string;
@@ -109,7 +111,7 @@ async function importances(
   model: Model,
   groups: readonly Group[],
   kind: Choices["importance"],
-  { context, data, lesson }: Surroundings,
+  { context, data, feeds, lesson }: Surroundings,
 ): Promise<ReadonlyMap<Group, Float64Array>> {
   const l2 = (g: Group) => magnitudeOf(g, (x) => x * x);
   const each = (f: (g: Group) => Float64Array) => new Map(groups.map((g) => [g, f(g)]));
@@ -135,6 +137,15 @@ async function importances(
       const saliency = new Map(weights.map((v, i) => [v, quadratic(floatsOf(v.data!), second[i]!)]));
       return each((g) => summedOf(g, (v) => saliency.get(v) ?? null));
     }
+    case "obs":
+      try {
+        const { loss, data: examples } = lesson ?? { loss: outputSquares, data: data! };
+        return await surgeonOf(model, groups, examples, loss, context);
+      } catch (e) {
+        if (!(e instanceof Fault)) throw e;
+        context.note(`importance=activation instead of obs: ${e.message}`);
+        return importances(model, groups, "activation", { context, data, feeds, lesson });
+      }
     case "activation": {
       const seen = await activationsOf(model, groups, sampled(data!, enough), context.threads);
       return each((g) => seen.get(g) ?? l2(g));
