@@ -250,6 +250,20 @@ describe("with training", () => {
     expect(await lost(importance)).toBeLessThan(await lost("random"));
   });
 
+  test("obs where the loss has no gradient goes by activation, and says so", async () => {
+    const n = net("det", 1);
+    const x = n.model.graph.input("x", "float32", ["batch", 6]);
+    const y = n.dense("w2", n.relu("relu", n.dense("w1", x, [6, 16], "glorot")), [16, 4], "glorot");
+    const square = n.op("square", "Reshape", [y, n.model.graph.initializer("to", tensor("int64", [3], [-1, 2, 2]))]);
+    const model = n.done(n.op("det", "Det", [square]), ["batch"]);
+    const rows = fromArrays({ x: tensor("float32", [32, 6], random(1).fillNormal(new Float32Array(192))) });
+    const by = (importance: "obs" | "activation") =>
+      after(model, structured({ ratio: 0.3, by: "channels", importance, check: false }), context(model, null, rows));
+    const small = await by("obs");
+    expect(notes.join("\n")).toMatch(/importance=activation instead of obs: .*Det/);
+    expect(Buffer.from(writeModel(small)).equals(Buffer.from(writeModel(await by("activation"))))).toBe(true);
+  });
+
   test("taylor by a teacher's answers, whose divergence has no gradient at the teacher itself", async () => {
     const by = (importance: "taylor" | "obd" | "random") =>
       after(trained, structured({ ...setting, ratio: 0.4, epochs: 0, importance, loss: "teacher" }), context(trained, data));
