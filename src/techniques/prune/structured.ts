@@ -8,7 +8,7 @@ import { liftConstants } from "../../transform/fold.ts";
 import type { Group } from "../../transform/groups.ts";
 import { keptAlong, removeChannels } from "../../transform/remove.ts";
 import { dropDefault } from "../../transform/weights.ts";
-import { fewestPasses, fineTune, mix, passesOver, training } from "../finetune.ts";
+import { fineTune, mix, passesOver, training } from "../finetune.ts";
 import { retaught } from "../teacher.ts";
 import { type Context, defineTechnique } from "../technique.ts";
 import type { Sizes } from "./groupcost.ts";
@@ -27,7 +27,7 @@ const params = {
   speedup: number(1.25, { min: 1, doc: "with by=latency, how many times as fast as before the net must run, by measurement" }),
   importance: optional(
     choice(["l2", "l1", "bn", "taylor", "obd", "obs", "activation", "random"], {
-      doc: "of a channel: shares of its coupled weights' squares (l2) or magnitudes (l1), BatchNormalization's scale (bn), what the loss changes by the squared gradients (taylor; of a teacher's divergence alone, which has none where the net is the teacher, as obd) or second derivatives (obd) of all its weights, what its readers lose by that with their other weights making up for it (obs: ZipLM, Kurtic et al. 2023), the energy it hands on to its readers (activation), chance (random); null: obs where it trains on fewer than 16,000 examples, else l2",
+      doc: "of a channel: shares of its coupled weights' squares (l2) or magnitudes (l1), BatchNormalization's scale (bn), what the loss changes by the squared gradients (taylor; of a teacher's divergence alone, which has none where the net is the teacher, as obd) or second derivatives (obd) of all its weights, what its readers lose by that with their other weights making up for it (obs: ZipLM, Kurtic et al. 2023), the energy it hands on to its readers (activation), chance (random); null: obs where there is data, else l2",
     }),
   ),
   scope: choice(["global", "layer"], {
@@ -91,8 +91,7 @@ async function apply(model: Model, params: Values, context: Context): Promise<vo
   liftConstants(model);
   const data = context.calibration ?? context.train;
   const epochs = params.epochs ?? (context.train ? passesOver(context.train.length) : 0);
-  const few = epochs > 0 && passesOver(context.train!.length) > fewestPasses;
-  const p = { ...params, importance: params.importance ?? (few ? "obs" : "l2") };
+  const p = { ...params, importance: params.importance ?? (data ? "obs" : "l2") };
   const teacher = p.teacher === null ? context.original : await context.load(p.teacher);
   const taught = epochs > 0 || learns(p) || (p.importance === "obs" && context.train);
   const lesson = taught ? await retaught(context.train!, p.loss, { ...context, original: teacher }, p.mix) : null;
