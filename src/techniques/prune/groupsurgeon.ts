@@ -27,6 +27,8 @@ export interface Reader {
 
 /** Indices that go before the whole of H⁻¹ is brought up to date, as a share of what is left, and how many times as many are looked at for it. */
 const [share, among] = [1 / 32, 3];
+/** Rows and columns of what went are dropped once less than this share of them is left: they are zero, and cost time. */
+const dense = 7 / 8;
 /** The ridge, as a share of the mean square of the inputs. */
 const damp = 1e-2;
 /** Columns from which a Conv's channels are looked at without the places of its window, and above which a layer is not looked at. */
@@ -38,10 +40,12 @@ const [perPart, mostRows] = [1e9, 4096];
  * By index of a group of `size`, what goes with it when the cheapest go one after the other: ½·Σ over readers tr([(H⁻¹)_JJ]⁻¹·(Wᵀ·G·W)_JJ) with J its
  * columns (ZipLM, eq. 1), where W and H⁻¹ are what the removals before left of them; never less than of one before. The readers' arrays are used up.
  */
-export function surgeonCosts(readers: readonly Reader[], size: number): Float64Array {
+export function surgeonCosts(given: readonly Reader[], size: number): Float64Array {
   const costs = new Float64Array(size);
-  const columns = readers.map(({ index }) => columnsOf(index, size));
+  let readers = given;
+  let columns = readers.map(({ index }) => columnsOf(index, size));
   let left = Array.from({ length: size }, (_, i) => i);
+  let whole = size;
   let least = 0;
   while (left.length) {
     const now = left.map((i) => ({ i, cost: costOf(readers, columns, i) })).sort((a, b) => a.cost - b.cost || a.i - b.i);
@@ -55,22 +59,37 @@ export function surgeonCosts(readers: readonly Reader[], size: number): Float64A
       ),
     );
     const within = parts.map(({ index }) => columnsOf(index, size));
-    const gone: number[] = [];
-    let open = chosen;
+    const gone = new Set<number>();
     for (let n = 0; n < count; n++) {
-      let best = open[0]!;
+      let best = -1;
       let price = Infinity;
-      for (const i of open) {
+      for (const i of chosen) {
+        if (gone.has(i)) continue;
         const cost = costOf(parts, within, i);
-        if (cost < price) [best, price] = [i, cost];
+        if (best < 0 || cost < price) [best, price] = [i, cost];
       }
       costs[best] = least = Math.max(least, Number.isFinite(price) ? price : 0);
-      gone.push(best);
-      open = open.filter((i) => i !== best);
-      if (open.length) for (const [k, r] of parts.entries()) without(r, within[k]![best]!);
+      gone.add(best);
+      if (gone.size < chosen.length) for (const [k, r] of parts.entries()) without(r, within[k]![best]!);
     }
-    left = left.filter((i) => !gone.includes(i));
-    if (left.length) for (const [k, r] of readers.entries()) for (const i of gone) without(r, columns[k]![i]!);
+    left = left.filter((i) => !gone.has(i));
+    if (left.length)
+      for (const [k, r] of readers.entries())
+        without(
+          r,
+          [...gone].flatMap((i) => columns[k]![i]!),
+        );
+    if (left.length < whole * dense) {
+      const stays = new Set(left).add(-1);
+      readers = readers.map((r) =>
+        part(
+          r,
+          Array.from(r.index.keys()).filter((c) => stays.has(r.index[c]!)),
+        ),
+      );
+      columns = readers.map(({ index }) => columnsOf(index, size));
+      whole = left.length;
+    }
   }
   return costs;
 }
@@ -85,11 +104,12 @@ function columnsOf(index: Int32Array, size: number): number[][] {
 
 function part({ inverse, felt, index }: Reader, columns: readonly number[]): Reader {
   const n = index.length;
-  const of = (m: Float64Array) =>
-    Float64Array.from({ length: columns.length ** 2 }, (_, at) => {
-      const [r, c] = [Math.floor(at / columns.length), at % columns.length];
-      return m[columns[r]! * n + columns[c]!]!;
-    });
+  const of = (m: Float64Array) => {
+    const out = new Float64Array(columns.length ** 2);
+    let at = 0;
+    for (const r of columns) for (const c of columns) out[at++] = m[r * n + c]!;
+    return out;
+  };
   return { inverse: of(inverse), felt: of(felt), index: Int32Array.from(columns, (c) => index[c]!) };
 }
 
@@ -145,14 +165,12 @@ function without({ inverse: inv, felt, index }: Reader, j: readonly number[]): v
       const half = felt[j[r]! * n + j[c]!]! / 2;
       for (let i = 0; i < n; i++) u[r * n + i]! -= half * p[c * n + i]!;
     }
-  for (let c = 0; c < k; c++)
-    for (let i = 0, to = 0; i < n; i++) {
+  // Row by row, so that each is in the cache for all of J.
+  for (let i = 0; i < n; i++)
+    for (let c = 0; c < k; c++) {
       const [pi, ui] = [p[c * n + i]!, u[c * n + i]!];
-      if (pi === 0 && ui === 0) {
-        to += n;
-        continue;
-      }
-      for (let l = c * n; l < (c + 1) * n; l++, to++) {
+      if (pi === 0 && ui === 0) continue;
+      for (let l = c * n, to = i * n; l < (c + 1) * n; l++, to++) {
         inv[to]! -= pi * q[l]!;
         felt[to]! -= ui * p[l]! + pi * u[l]!;
       }
