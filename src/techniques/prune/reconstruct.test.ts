@@ -229,7 +229,10 @@ describe("techniques", () => {
     const want = await run(model, fresh);
     const after = async (reconstruct: boolean, data: Dataset | null) => {
       const out = cloneModel(model);
-      await structured({ ratio: 0.4, include: "up", epochs: 0, check: false, reconstruct }).apply(out, around(model, data));
+      await structured({ ratio: 0.4, importance: "l2", include: "up", epochs: 0, check: false, reconstruct }).apply(
+        out,
+        around(model, data),
+      );
       return out;
     };
     const [fitted, plain, blind] = [await after(true, vectors), await after(false, vectors), await after(true, null)];
