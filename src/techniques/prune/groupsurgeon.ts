@@ -68,7 +68,8 @@ export function surgeonCosts(given: readonly Reader[], size: number): Float64Arr
         const cost = costOf(parts, within, i);
         if (best < 0 || cost < price) [best, price] = [i, cost];
       }
-      costs[best] = least = Math.max(least, Number.isFinite(price) ? price : 0);
+      // A trifle more, so that the costs tell the order too.
+      costs[best] = least = Math.max(least * (1 + 1e-9), Number.isFinite(price) ? price : 0);
       gone.add(best);
       if (gone.size < chosen.length) for (const [k, r] of parts.entries()) without(r, within[k]![best]!);
     }
